@@ -1,0 +1,49 @@
+# The course's commands. Each sets up what it needs in .venv, once; `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+CONSTRAINTS ?= constraints.txt
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help run lab test notebooks export clean
+
+help:        ## list the commands
+	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
+
+run: $(VENV)/ok-run    ## train the toy denoiser on real images (3 minutes on two cores) and draw with it
+	@$(PY) -m ddpm_course.toy
+
+lab: $(VENV)/ok-dev    ## open the course in JupyterLab
+	@$(PY) -m jupyterlab --notebook-dir=nbs
+
+test: $(VENV)/ok-dev   ## run every check, as CI does
+	$(PY) tools/check_sync.py
+	$(PY) -m ruff check .
+	$(PY) tools/test_notebooks.py
+	$(PY) -m pytest -q tests
+
+notebooks: $(VENV)/ok-dev  ## run chapters top to bottom in fresh kernels and store their outputs (NB=nbs/02_toy.ipynb for one)
+	$(PY) tools/run_notebooks.py $(NB)
+
+export: $(VENV)/ok-dev ## write ddpm_course/ and README.md from the notebooks
+	$(VENV)/bin/nbdev_export
+	$(VENV)/bin/nbdev_clean
+	$(PY) tools/readme.py
+
+clean:       ## remove what the commands made: .venv, build, runs
+	rm -rf $(VENV) build dist *.egg-info runs .pytest_cache .ruff_cache
+
+# A stamp file says that an installation is complete; it is made again when what it depends on changes.
+$(PY):
+	@echo "Setting up $(VENV): a few GB and a few minutes, once."
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or sys.exit(f"ddpm_course needs Python 3.11 or newer, and this is {v}: make PYTHON=/path/to/python3.11 …")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3 could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(VENV)/ok-run: settings.ini setup.py $(CONSTRAINTS) | $(PY)
+	@$(PIP) install -c $(CONSTRAINTS) -e .
+	@touch $@
+
+$(VENV)/ok-dev: settings.ini setup.py $(CONSTRAINTS) | $(PY)
+	@$(PIP) install -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $(VENV)/ok-run $@

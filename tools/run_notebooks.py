@@ -1,0 +1,27 @@
+"""Runs notebooks top to bottom, each in a fresh kernel, and stores their outputs; a failing one is left as it was.
+
+usage: run_notebooks.py [notebook …]          without names: every chapter, in order"""
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbdev.clean import nbdev_clean
+
+root = Path(__file__).resolve().parent.parent
+
+def run(path):
+    started, notebook = time.time(), nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=3600, kernel_name='python3', resources={'metadata': {'path': path.parent}}).execute()
+    notebook.metadata = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
+    temporary = path.with_suffix('.tmp')
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, path)
+    nbdev_clean.__wrapped__(str(path))
+    print(f'{path.name}: {time.time() - started:.0f} s, {path.stat().st_size/1e6:.2f} MB', flush=True)
+
+if __name__ == '__main__':
+    os.environ['TQDM_DISABLE'] = '1'             # a progress bar is not an output worth keeping
+    for path in [Path(p).resolve() for p in sys.argv[1:]] or sorted(root.glob('nbs/*.ipynb')): run(path)

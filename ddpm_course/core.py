@@ -3,10 +3,10 @@
 # %% auto #0
 __all__ = ['in_test', 'unless_test', 'seed_all', 'generator', 'pick_device', 'bf16_is_right', 'bf16_is_fast', 'pick_precision',
            'autocast', 'to_pixels', 'mosaic', 'show_images', 'film_strip', 'atomic_write', 'save_gif', 'FrameSlider',
-           'progress']
+           'progress', 'writable_folder']
 
-# %% ../nbs/00_core.ipynb #91c886df
-import base64, html, io, os, random, secrets
+# %% ../nbs/00_core.ipynb #26819342
+import base64, html, io, os, random, secrets, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def mosaic(
     pixels = torch.cat([pixels, pixels.new_full((missing, *pixels.shape[1:]), 255)])
     return rearrange(pixels, '(rows cols) c h w -> (rows h) (cols w) c', cols=cols).numpy()
 
-# %% ../nbs/00_core.ipynb #34f8e28b
+# %% ../nbs/00_core.ipynb #7a2d31f3
 def show_images(
     images,          # (n, c, h, w), or a list of such batches: one a row
     titles=None,     # a text over each image (over each column, if `images` is a list)
@@ -135,7 +135,8 @@ def show_images(
         picture = rearrange(F.pad(torch.from_numpy(rearrange(picture, '(r h) w c -> r c h w', h=h)), (0, 0, gap, 0), value=255),
                             'r c h w -> (r h) w c').numpy()
         h += gap
-    fig, ax = plt.subplots(figsize=(size*cols, size*n_rows*h/w), layout='constrained')
+    words = .08*max(map(len, map(str, rows or [''])))            # inches for the labels
+    fig, ax = plt.subplots(figsize=(size*cols + words, size*n_rows*h/w + .3*bool(title) + .2*bool(titles)), layout='constrained')
     ax.imshow(picture, interpolation='nearest'); ax.axis('off')
     for i, text in enumerate(titles or []):
         top = (i//cols)*h + (h - images.shape[-2] - 4)
@@ -228,12 +229,22 @@ class FrameSlider:
 
     def __repr__(self): return f'FrameSlider({self.n} frames: {self.labels[0]} … {self.labels[-1]})'
 
-# %% ../nbs/00_core.ipynb #9244782a
+# %% ../nbs/00_core.ipynb #a06c596e
 def progress(
     it=None,     # anything to loop over, or None with a total
     total=None,  # how many, if `it` does not know
     desc='',     # what is happening
     **kwargs,    # for tqdm
 ):
-    "A progress bar round a loop; silent in tests"
-    return tqdm(it, total=total, desc=desc, leave=False, mininterval=.3, disable=in_test() or None, **kwargs)
+    "A progress bar round a loop; silent in tests, and where the environment has TQDM_DISABLE"
+    quiet = in_test() or 'TQDM_DISABLE' in os.environ
+    return tqdm(it, total=total, desc=desc, leave=False, mininterval=.3, disable=quiet, **kwargs)
+
+# %% ../nbs/00_core.ipynb #baf0c2d7
+def writable_folder(path) -> Path:
+    "`path`, made if need be. Raises OSError with one sentence where no file can be written"
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path): return path
+    except OSError as e: raise OSError(f'nothing can be written to {path} ({e.strerror}): choose another folder') from None

@@ -85,7 +85,7 @@ def read_checked(
                 raise ValueError(f'{path} holds {other.title} {part}, not {files.title} {name}: put the right file there')
     raise ValueError(f'{path} is not the {name} of {files.title} (its bytes are not the published ones): delete it and fetch it again')
 
-# %% ../nbs/01_data.ipynb #bb6f54f2
+# %% ../nbs/01_data.ipynb #159292ec
 class ImageSet(NamedTuple):
     "Images with their labels"
     images: torch.Tensor  # (n, c, h, w), uint8
@@ -106,7 +106,7 @@ def _places(files, root, full):
     "(description, folder) of each place to look in, in order"
     cut = [(f"the course's {files.cut}", data/files.cut) for data in repo_data()]
     if full is False: return cut
-    if root is not None: return [(str(root), Path(root)/sub) for sub in ('', *files.folders, files.cut)]
+    if root is not None: return [(str(Path(root)/sub), Path(root)/sub) for sub in ('', *files.folders, files.cut)]
     named, cache, debian = os.environ.get('DDPM_COURSE_DATA'), cache_folder(), Path('/usr/share/datasets')
     roots = [r for r in (named, cache, debian) if r]
     places = [(str(Path(r)/sub), Path(r)/sub) for r in roots for sub in files.folders]

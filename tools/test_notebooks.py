@@ -8,7 +8,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')    # two workers, one thread each:
 
 import nbdev.test as nbdev_test                  # noqa: E402  (reads the environment set above)
 
-CELL_SECONDS = 240
+CELL_SECONDS = int(os.environ.get('CELL_SECONDS', 240))
 
 def main(path=None):
     nbdev_test.CaptureShell = functools.partial(nbdev_test.CaptureShell, timeout=CELL_SECONDS)

@@ -1,0 +1,53 @@
+"What pip installs, and what is in it."
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from configparser import ConfigParser
+
+import pytest
+
+def settings(root):
+    config = ConfigParser(delimiters=['='])
+    config.read(root/'settings.ini')
+    return config['DEFAULT']
+
+def test_requirements_are_what_exported_code_imports(root):
+    imported = set()
+    for file in root.glob('ddpm_course/*.py'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
+            if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
+    imported -= set(sys.stdlib_module_names) | {'ddpm_course'}
+    names = {'PIL': 'pillow'}
+    required = {re.split('[<>=]', r)[0] for r in settings(root)['requirements'].split()}
+    assert {names.get(i, i) for i in imported} == required
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    from conftest import ROOT
+    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')      # a build leaves things beside its source
+    shutil.copytree(ROOT/'ddpm_course', source/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'): shutil.copy(ROOT/name, source)
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', out, source], check=True)
+    return next(out.glob('*.whl'))
+
+def test_wheel_holds_the_package_alone(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert 'ddpm_course/core.py' in names
+    assert not [n for n in names if not re.match(r'ddpm_course(-[\d.]+\.dist-info)?/', n)]
+
+def test_installed_wheel_works_outside_the_repository(wheel, python, tmp_path):
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', tmp_path/'site', wheel], check=True)
+    done = python('-c', 'import ddpm_course.toy as m; print(m.__file__); m.mnist(root="nowhere")', PYTHONPATH=str(tmp_path/'site'))
+    assert str(tmp_path/'site') in done.stdout
+    assert 'nowhere is not a folder' in done.stderr.splitlines()[-1]
+
+def test_metadata_stands_in_one_place(root):
+    assert 'project' not in tomllib.loads((root/'pyproject.toml').read_text())
+    import ddpm_course
+    assert ddpm_course.__version__ == settings(root)['version']
+    assert f"version: {settings(root)['version']}" in (root/'CITATION.cff').read_text()

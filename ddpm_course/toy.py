@@ -28,7 +28,7 @@ def corrupt(
     if amount.dim(): amount = amount.view(-1, *[1]*(x0.dim() - 1))
     return (1 - amount)*x0 + amount*noise
 
-# %% ../nbs/02_toy.ipynb #dc5ac87e
+# %% ../nbs/02_toy.ipynb #9dbcc44d
 class Level(nn.Sequential):
     "Two 3×3 convolutions, each followed by normalisation and SiLU"
     def __init__(self, inside, out):
@@ -48,8 +48,8 @@ class ToyUNet(nn.Module):
         if x.shape[-1] % 4 or x.shape[-2] % 4:
             raise ValueError(f'ToyUNet halves images twice, so height and width must be divisible by 4, not {tuple(x.shape[-2:])}')
         a = self.down1(x)                                       # 28×28, and 16 channels
-        b = self.down2(F.max_pool2d(a, 2))                      # 14×14, and 32
-        x = self.bottom(F.max_pool2d(b, 2))                     # 7×7,   and 64
+        b = self.down2(F.avg_pool2d(a, 2))                      # 14×14, and 32
+        x = self.bottom(F.avg_pool2d(b, 2))                     # 7×7,   and 64
         x = self.up2(F.interpolate(x, scale_factor=2)) + b      # 14×14, and 32
         x = self.up1(F.interpolate(x, scale_factor=2)) + a      # 28×28, and 16
         return self.out(x)

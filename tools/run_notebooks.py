@@ -15,6 +15,9 @@ root = Path(__file__).resolve().parent.parent
 def run(path):
     started, notebook = time.time(), nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=3600, kernel_name='python3', resources={'metadata': {'path': path.parent}}).execute()
+    for cell in notebook.cells:
+        for output in cell.get('outputs', []):       # a widget lives in its kernel: what is stored would show an error
+            output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
     notebook.metadata = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
     temporary = path.with_suffix('.tmp')
     nbformat.write(notebook, temporary)

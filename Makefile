@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test notebooks export clean
+.PHONY: help run lab test bench notebooks export clean
 
 help:        ## list the commands
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -23,7 +23,10 @@ test: $(VENV)/ok-dev   ## run every check, as CI does
 	$(PY) tools/test_notebooks.py
 	$(PY) -m pytest -q tests
 
-notebooks: $(VENV)/ok-dev  ## run chapters top to bottom in fresh kernels and store their outputs (NB=nbs/02_toy.ipynb for one)
+bench: $(VENV)/ok-bench ## measure speed beside other libraries (2 minutes, on a machine that does nothing else)
+	$(PY) tools/run_notebooks.py --print nbs/95_benchmarks.ipynb
+
+notebooks: $(VENV)/ok-bench ## run chapters top to bottom in fresh kernels and store their outputs (NB=nbs/02_toy.ipynb for one)
 	$(PY) tools/run_notebooks.py $(NB)
 
 export: $(VENV)/ok-dev ## write ddpm_course/ and README.md from the notebooks
@@ -47,3 +50,7 @@ $(VENV)/ok-run: settings.ini setup.py $(CONSTRAINTS) | $(PY)
 $(VENV)/ok-dev: settings.ini setup.py $(CONSTRAINTS) | $(PY)
 	@$(PIP) install -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $(VENV)/ok-run $@
+
+$(VENV)/ok-bench: $(VENV)/ok-dev
+	@$(PIP) install -c $(CONSTRAINTS) -e '.[dev,bench]'
+	@touch $@

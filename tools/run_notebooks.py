@@ -1,6 +1,6 @@
 """Runs notebooks top to bottom, each in a fresh kernel, and stores their outputs; a failing one is left as it was.
 
-usage: run_notebooks.py [notebook …]          without names: every chapter, in order"""
+usage: run_notebooks.py [--print] [notebook …]          without names: every chapter, in order; --print shows what was printed"""
 import os
 import sys
 import time
@@ -14,7 +14,7 @@ root = Path(__file__).resolve().parent.parent
 
 def run(path):
     started, notebook = time.time(), nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=3600, kernel_name='python3', resources={'metadata': {'path': path.parent}}).execute()
+    NotebookClient(notebook, timeout=1800, kernel_name='python3', resources={'metadata': {'path': path.parent}}).execute()
     for cell in notebook.cells:
         for output in cell.get('outputs', []):       # a widget lives in its kernel: what is stored would show an error
             output.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
@@ -23,8 +23,11 @@ def run(path):
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)
     nbdev_clean.__wrapped__(str(path))
+    if '--print' in sys.argv:
+        print(*(o.get('text', '') for c in notebook.cells for o in c.get('outputs', []) if o.get('name') == 'stdout'), sep='\n')
     print(f'{path.name}: {time.time() - started:.0f} s, {path.stat().st_size/1e6:.2f} MB', flush=True)
 
 if __name__ == '__main__':
     os.environ['TQDM_DISABLE'] = '1'             # a progress bar is not an output worth keeping
-    for path in [Path(p).resolve() for p in sys.argv[1:]] or sorted(root.glob('nbs/*.ipynb')): run(path)
+    names = [a for a in sys.argv[1:] if not a.startswith('-')]
+    for path in [Path(n).resolve() for n in names] or sorted(root.glob('nbs/*.ipynb')): run(path)

@@ -5,8 +5,8 @@ __all__ = ['in_test', 'unless_test', 'seed_all', 'generator', 'pick_device', 'bf
            'autocast', 'to_pixels', 'mosaic', 'show_images', 'film_strip', 'atomic_write', 'save_gif', 'FrameSlider',
            'progress', 'writable_folder']
 
-# %% ../nbs/00_core.ipynb #26819342
-import base64, html, io, os, random, secrets, tempfile
+# %% ../nbs/00_core.ipynb #b2e10564
+import base64, hashlib, html, io, os, random, secrets, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,15 +34,16 @@ def seed_all(
     "Seed Python, NumPy and torch (every device): for the top of an experiment"
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #37d9f4d3
+# %% ../nbs/00_core.ipynb #059cd7a1
 def generator(
-    *key,          # words and non-negative integers that name what is drawn, such as (seed, 'noise', step)
+    *key,          # words and whole numbers that name what is drawn, such as (seed, 'noise', step)
     device='cpu',  # where the numbers are drawn; each kind of device has its own stream
 ) -> torch.Generator:
-    "A random generator that depends on `key` alone, not on what was drawn before"
-    numbers = [int.from_bytes(k.encode(), 'big') if isinstance(k, str) else int(k) for k in key]
-    seed = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
-    return torch.Generator(device).manual_seed(int(seed[0]) << 32 | int(seed[1]))
+    "A random generator that depends on `key` alone, not on what was drawn before. Raises TypeError on other things in a key"
+    if not all(isinstance(k, (int, str)) for k in key):
+        raise TypeError(f'a key is made of words and whole numbers, and this is {key}')
+    fingerprint = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(fingerprint[:8], 'big') >> 1)
 
 # %% ../nbs/00_core.ipynb #e5007ebe
 def pick_device() -> torch.device:

@@ -15,7 +15,7 @@ run: $(VENV)/ok-run    ## train the toy denoiser on real images (3 minutes on tw
 	@$(PY) -m ddpm_course.toy
 
 lab: $(VENV)/ok-dev    ## open the course in JupyterLab
-	@$(PY) -m jupyterlab --notebook-dir=nbs
+	@$(PY) -m jupyterlab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 test: $(VENV)/ok-dev   ## run every check, as CI does
 	$(PY) tools/check_sync.py

@@ -85,7 +85,7 @@ def read_checked(
                 raise ValueError(f'{path} holds {other.title} {part}, not {files.title} {name}: put the right file there')
     raise ValueError(f'{path} is not the {name} of {files.title} (its bytes are not the published ones): delete it and fetch it again')
 
-# %% ../nbs/01_data.ipynb #159292ec
+# %% ../nbs/01_data.ipynb #f467fddb
 class ImageSet(NamedTuple):
     "Images with their labels"
     images: torch.Tensor  # (n, c, h, w), uint8
@@ -108,6 +108,7 @@ def _places(files, root, full):
     if full is False: return cut
     if root is not None: return [(str(Path(root)/sub), Path(root)/sub) for sub in ('', *files.folders, files.cut)]
     named, cache, debian = os.environ.get('DDPM_COURSE_DATA'), cache_folder(), Path('/usr/share/datasets')
+    if named and not Path(named).is_dir(): raise FileNotFoundError(f'DDPM_COURSE_DATA names {named}, which is not a folder')
     roots = [r for r in (named, cache, debian) if r]
     places = [(str(Path(r)/sub), Path(r)/sub) for r in roots for sub in files.folders]
     return places if full else places + cut

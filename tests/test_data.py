@@ -10,6 +10,7 @@ def places(root, tmp_path, monkeypatch):
     "A named folder, an environment folder and a cache, each empty, and none of the machine's own"
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
     monkeypatch.setenv('DDPM_COURSE_DATA', str(tmp_path/'env'))
+    (tmp_path/'env').mkdir()
     def put(where): shutil.copytree(root/'data'/'mnist-10k', where/'mnist')
     return put, tmp_path
 
@@ -24,6 +25,10 @@ def test_order_of_places(places, capsys):
     assert data.mnist(root=tmp/'mine').source == str(tmp/'mine'/'mnist')
     assert data.mnist(full=False).source == "the course's mnist-10k"
     assert len(capsys.readouterr().out.splitlines()) == 5          # one line for each
+
+def test_a_wrong_environment_variable_is_said(places):
+    (places[1]/'env').rmdir()
+    with pytest.raises(FileNotFoundError, match='DDPM_COURSE_DATA names .*env, which is not a folder'): data.mnist()
 
 def test_the_full_set_is_demanded(places):
     put, tmp = places

@@ -110,7 +110,7 @@ def mosaic(
     pixels = torch.cat([pixels, pixels.new_full((missing, *pixels.shape[1:]), 255)])
     return rearrange(pixels, '(rows cols) c h w -> (rows h) (cols w) c', cols=cols).numpy()
 
-# %% ../nbs/00_core.ipynb #7a2d31f3
+# %% ../nbs/00_core.ipynb #8e2fcffa
 def show_images(
     images,          # (n, c, h, w), or a list of such batches: one a row
     titles=None,     # a text over each image (over each column, if `images` is a list)
@@ -122,6 +122,7 @@ def show_images(
     "A grid of images with titles and row labels"
     if not torch.is_tensor(images):
         images = list(images)
+        if not images: raise ValueError('there are no images to show')
         if len({len(row) for row in images}) != 1: raise ValueError('the rows must be equally long')
         cols, images = len(images[0]), torch.cat([to_pixels(row) for row in images])
     if images.dim() != 4: raise ValueError(f'show_images takes (n, c, h, w), and this is {tuple(images.shape)}')
@@ -148,7 +149,13 @@ def show_images(
     plt.close(fig)                                               # shown where it is returned, and nowhere else
     return fig
 
-# %% ../nbs/00_core.ipynb #eaf0b598
+# %% ../nbs/00_core.ipynb #5ba78655
+def _moments(frames):
+    "The frames of a trajectory as a list; raises ValueError when there are none"
+    frames = list(frames)
+    if not frames: raise ValueError('there are no frames: a trajectory has at least one moment')
+    return frames
+
 def film_strip(
     frames,         # (moments, n, c, h, w), or a list of (n, c, h, w)
     labels=None,    # a text for each moment
@@ -156,12 +163,12 @@ def film_strip(
     title=None, size=.8,
 ) -> plt.Figure:
     "The images of a trajectory, one a row, at evenly spaced moments from left to right"
-    frames = frames if torch.is_tensor(frames) else torch.stack(list(frames))
+    frames = torch.stack(_moments(frames))
     shown = torch.linspace(0, len(frames) - 1, min(cols, len(frames))).round().int().tolist()
     titles = None if labels is None else [labels[i] for i in shown]
     return show_images(list(frames[shown].transpose(0, 1)), titles=titles, title=title, size=size)
 
-# %% ../nbs/00_core.ipynb #038897e0
+# %% ../nbs/00_core.ipynb #3d743e8e
 @contextmanager
 def atomic_write(
     path,  # the file to write; its folder is made
@@ -188,14 +195,14 @@ def save_gif(
     scale=2,       # screen pixels a pixel
 ) -> Path:
     "Write a trajectory as a GIF that loops"
-    pages = [Image.fromarray(mosaic(f, min(cols, len(f)))) for f in frames]
+    pages = [Image.fromarray(mosaic(f, min(cols, len(f)))) for f in _moments(frames)]
     pages = [p.resize((p.width*scale, p.height*scale), Image.NEAREST).quantize(64) for p in pages]
     times = [round(1000/fps)]*(len(pages) - 1) + [round(1000*hold)]
     with atomic_write(path) as temporary:
         pages[0].save(temporary, save_all=True, append_images=pages[1:], duration=times, loop=0)
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #2069ee2b
+# %% ../nbs/00_core.ipynb #a6f1b088
 class FrameSlider:
     "A trajectory to drag through: HTML with the frames inside, no kernel needed"
     def __init__(
@@ -207,7 +214,7 @@ class FrameSlider:
         start=-1,         # the moment shown first
         title='frames',   # what it shows, for readers who cannot see it
     ):
-        pages = [mosaic(f, min(cols, len(f))) for f in frames]
+        pages = [mosaic(f, min(cols, len(f))) for f in _moments(frames)]
         if labels is not None and len(labels) != len(pages): raise ValueError(f'{len(labels)} labels for {len(pages)} frames')
         buffer = io.BytesIO()
         Image.fromarray(np.concatenate(pages)).quantize(64).save(buffer, 'PNG', optimize=True)

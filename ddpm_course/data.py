@@ -238,7 +238,7 @@ def to_float(
     if images.dtype != torch.uint8: raise ValueError(f'to_float takes uint8 images, and these are {images.dtype}: are they scaled already?')
     return images.float()/127.5 - 1
 
-# %% ../nbs/01_data.ipynb #32fefda8
+# %% ../nbs/01_data.ipynb #8f82ffe6
 def batches(
     data: ImageSet,
     size: int,       # images a step, over all processes
@@ -251,6 +251,7 @@ def batches(
     n = len(data.images)
     if not 1 <= size <= n: raise ValueError(f'a batch of {size} cannot be taken from {n} images: choose 1 to {n}')
     if size % world: raise ValueError(f'a batch of {size} cannot be shared by {world} processes: choose a multiple of {world}')
+    if not 0 <= rank < world or start < 0: raise ValueError(f'rank lies in 0 to {world - 1} and start is at least 0, not {rank} and {start}')
     share = size//world
     def stream():
         order = lru_cache(2)(lambda epoch: torch.randperm(n, generator=generator(seed, 'order', epoch)))

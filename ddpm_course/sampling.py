@@ -88,14 +88,15 @@ def ddpm(
         x = step_to(x, x0, now, then, small, std, randn)
         yield Step(s, x, x0)
 
-# %% ../nbs/05_sampling.ipynb #d96e5286
+# %% ../nbs/05_sampling.ipynb #2c04ed12
 @torch.no_grad()
 def ddim(
     denoise, x, ts, c=None,  # as for ddpm
     eta=0.,                  # a number, 0 or more: 0 no fresh noise, 1 as much as ddpm, above 1 more
     randn=torch.randn_like,  # x -> noise like it; not called for eta 0
 ):
-    "Song et al. (2021), eq. 12 and 16: yields n Steps. eta scales the standard deviation of the fresh noise"
+    "Song et al. (2021), eq. 12 and 16: yields n Steps. eta scales the standard deviation of the fresh noise. Raises ValueError below 0"
+    if eta < 0: raise ValueError(f'eta scales a standard deviation, so it is 0 or more, not {eta}')
     for t, s, now, then in legs(denoise, x, ts):
         x0 = denoise(x, t, c)
         _, small = posterior(now, then)
@@ -120,7 +121,7 @@ class Clipped(nn.Module):
         "The clamped x0, of the shape of x"
         return self.denoise(x, t, c).clamp(self.low, self.high)
 
-# %% ../nbs/05_sampling.ipynb #55c3c363
+# %% ../nbs/05_sampling.ipynb #902f2167
 @contextmanager
 def eval_mode(denoise):
     "Networks inside `denoise` are in eval mode; after that, each part is as it was"
@@ -143,7 +144,7 @@ def generate(
     **kwargs,           # for the sampler: eta, variance, …
 ) -> Tensor:            # (n, *shape), float32 on the CPU
     "Draw n images in [-1, 1]; the batch size does not change them. Raises ValueError when n and c make no sense"
-    if n < 1 or batch < 1: raise ValueError(f'n is a number of images, at least 1, and so is batch; they are {n} and {batch}')
+    if n < 1 or n != int(n) or batch < 1: raise ValueError(f'n is a number of images, at least 1, and so is batch; they are {n} and {batch}')
     if c is not None:
         c = torch.as_tensor(c)
         if c.dim() == 0: c = c.expand(n)

@@ -6,7 +6,7 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test bench notebooks export clean
+.PHONY: help run lab test test-slow bench notebooks export clean
 
 help:        ## list the commands
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -22,6 +22,9 @@ test: $(VENV)/ok-dev   ## run every check, as CI does
 	$(PY) -m ruff check .
 	$(PY) tools/test_notebooks.py
 	$(PY) -m pytest -q tests
+
+test-slow: $(VENV)/ok-dev ## what takes long: training killed a hundred times (20 minutes)
+	KILLS=100 $(PY) -m pytest -q -s tests/test_training.py -k killed
 
 bench: $(VENV)/ok-bench ## measure speed beside other libraries (2 minutes, on a machine that does nothing else)
 	$(PY) tools/run_notebooks.py --print nbs/95_benchmarks.ipynb

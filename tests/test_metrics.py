@@ -1,0 +1,60 @@
+"Frozen weights and references: a damaged, exchanged or missing file stops the measurement and is named."
+import json
+import re
+import shutil
+
+import pytest
+
+from ddpm_course.metrics import Classifier, extractor, frozen, reference
+
+@pytest.fixture
+def models(root, tmp_path, monkeypatch):
+    "A working folder with its own copy of data/models, which is looked at first"
+    copy = tmp_path/'data'/'models'
+    shutil.copytree(root/'data'/'models', copy)
+    monkeypatch.chdir(tmp_path)
+    return copy
+
+def damage(path, how):
+    raw = bytearray(path.read_bytes())
+    if how == 'flipped': raw[len(raw)//2] ^= 1
+    path.write_bytes(raw[:-100] if how == 'truncated' else raw)
+
+@pytest.mark.parametrize('how', ['flipped', 'truncated'])
+@pytest.mark.parametrize('name', frozen)
+@pytest.mark.parametrize('load, file', [(extractor, 'model.safetensors'), (reference, 'reference.safetensors')])
+def test_a_damaged_file_is_named_and_refused(models, name, load, file, how):
+    load(name)
+    path = models/frozen[name].folder/file
+    damage(path, how)
+    with pytest.raises(ValueError, match=re.escape(str(path)) + ' is damaged or not the frozen one') as e: load(name)
+    assert '\n' not in str(e.value)
+
+def test_the_weights_of_the_other_eye_are_refused(models):
+    shutil.copy(models/'mnist-classifier'/'model.safetensors', models/'fashion-mnist-classifier')
+    with pytest.raises(ValueError, match='fashion-mnist-classifier/model.safetensors is damaged or not the frozen one'): extractor('fashion_mnist')
+
+def test_without_the_files_one_sentence_says_what_to_do(python, root, tmp_path):
+    "As after `pip install` outside the repository: a package without its data"
+    shutil.copytree(root/'ddpm_course', tmp_path/'site'/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
+    done = python('-c', 'from ddpm_course.metrics import reference; reference()', PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path/'cache'))
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('FileNotFoundError: fashion-mnist-classifier/') and str(tmp_path/'cache') in last
+
+def test_the_cache_serves_an_installed_package(python, root, tmp_path):
+    shutil.copytree(root/'ddpm_course', tmp_path/'site'/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copytree(root/'data'/'models', tmp_path/'cache'/'ddpm_course'/'models')
+    done = python('-c', 'from ddpm_course.metrics import reference; print(reference("mnist").floor(2048).mean)',
+                  PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path/'cache'))
+    assert 0 < float(done.stdout) < 1, done.stderr
+
+@pytest.mark.parametrize('name', frozen)
+def test_cards_say_what_the_code_pins(root, name):
+    row = frozen[name]
+    folder = root/'data'/'models'/row.folder
+    config, card = json.loads((folder/'config.json').read_text()), (folder/'README.md').read_text()
+    assert config['sha256'] == row.weights and config['classes'] == list(row.classes)
+    assert config['arguments'] == json.loads(json.dumps(Classifier().arguments))
+    assert config['recipe'] == row.recipe
+    for digest in (row.weights, row.reference): assert digest in card
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 4e6

@@ -11,8 +11,8 @@ PIP    := $(PY) -m pip --disable-pip-version-check -q
 help:        ## list the commands
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
-run: $(VENV)/ok-run    ## train the toy denoiser on real images (3 minutes on two cores) and draw with it
-	@$(PY) -m ddpm_course.toy
+run: $(VENV)/ok-run    ## train a DDPM on real images (5 minutes on two cores), draw with it and measure it; goes on where it was stopped
+	@$(PY) -m ddpm_course.quickstart
 
 lab: $(VENV)/ok-dev    ## open the course in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)

@@ -141,12 +141,12 @@ def sample_numbers(x, real):
     "Sharpness and variety of pictures `x`, as fractions of those of `real` ones; both are 1 for real ones"
     return dict(sharpness=sharpness(x)/sharpness(real), variety=variety(x)/variety(real))
 
-# %% ../nbs/02_toy.ipynb #e537fa18
+# %% ../nbs/02_toy.ipynb #d30a18e4
 def main(
     folder='runs/toy',  # where figures and numbers go
     steps=3000,         # optimiser steps
 ):
-    "What `make run` does: train the toy on Fashion-MNIST, draw with it, and write figures and numbers to `folder`"
+    "Train the toy on Fashion-MNIST, draw with it, and write figures and numbers to `folder`"
     folder, began = writable_folder(folder), time.time()
     train, test = fashion_mnist(full=False), fashion_mnist('test', full=False)
     world, held_out = to_float(train.images), to_float(test.images)

@@ -273,7 +273,7 @@ def save_pretrained(
     with atomic_write(folder/'config.json') as temporary: temporary.write_text(text + '\n', encoding='utf-8')
     return folder
 
-# %% ../nbs/06_unet.ipynb #56fc5bfe
+# %% ../nbs/06_unet.ipynb #2cfb7014
 def read_config(path) -> dict:
     "config.json, with every key known and none missing. Raises ValueError or FileNotFoundError naming the file"
     keys = {'format', 'net', 'arguments', 'schedule', 'target', 'data_std', 'classes', 'recipe', 'sha256'}
@@ -306,7 +306,8 @@ def from_pretrained(
         s = config['schedule']
         schedule = schedules[s] if isinstance(s, str) else Betas(s['betas'])
         with torch.device('meta'): net = networks[config['net']](**config['arguments'])
-        net.load_state_dict(safetensors.torch.load(weights), assign=True)
+        whole = {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in safetensors.torch.load(weights).items()}
+        net.load_state_dict(whole, assign=True)             # half precision is for the file, not for computing
         denoiser = Denoiser(net, schedule, targets[config['target']], float(config['data_std']))
     except (TypeError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as e:
         raise ValueError(f'{path} does not fit the weights beside it ({" ".join(str(e).split())[:200]})') from None

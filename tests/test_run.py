@@ -34,7 +34,7 @@ def test_writes_pictures_and_numbers(python, tmp_path):
     score = json.loads((tmp_path/'made/score.json').read_text())['scores'][0]
     assert score['n'] == 136 and score['fid'] > score['floor'] > 0 and 'fashion_mnist' in score['against']
     assert [json.loads(line)['step'] for line in (tmp_path/'made/log.jsonl').open()] == [1, 2, 3, 4]
-    with Image.open(tmp_path/'made/reverse.gif') as gif: assert gif.n_frames >= 4
+    with Image.open(tmp_path/'made/reverse.gif') as gif: assert gif.n_frames > 1
     assert 'Next:' in done.stdout and 'the floor' in done.stdout
     again = train(python, 'made', 4)                             # all is trained: it draws the same
     assert json.loads((tmp_path/'made/score.json').read_text())['scores'][0] == score and 'Next:' in again.stdout

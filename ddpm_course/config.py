@@ -33,7 +33,7 @@ def known(names, kind):
         raise ValueError(f'there is no {kind} {name!r}' + (f': did you mean {near[0]!r}?' if near else f'; there are {", ".join(names)}'))
     return lambda name: name if name in names else refuse(name)
 
-# %% ../nbs/08a_config.ipynb #df86fcfa
+# %% ../nbs/08a_config.ipynb #ef2e084b
 @dataclass(frozen=True)
 class Config:
     "All that is decided before a training; words are names in the tables of the chapters"
@@ -47,7 +47,8 @@ class Config:
     attention: bool = True            # linear attention at each level
     size: int = 128                   # images a step, over all processes
     steps: int = 600                  # of the optimiser
-    lr: float = 2e-3                  # the optimiser's largest learning rate
+    optimizer: Literal['adamw', 'muon'] = 'muon'
+    lr: float = 4e-3                  # the optimiser's largest learning rate
     learning_rate: Literal['constant', 'linear', 'half', 'cosine', 'onecycle'] = 'half'  # its course over the run
     ema: float = .999                 # decay of the moving average of the weights; 0: none
     drop: float = .1                  # share of labels that are hidden, so that the network learns to draw without

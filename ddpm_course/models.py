@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['build', 'Fit', 'fit', 'loss_figure', 'pretrained', 'filmed', 'score', 'write_score', 'card', 'store', 'machine']
 
-# %% ../nbs/09_ddpm.ipynb #ba93aea7
+# %% ../nbs/09_ddpm.ipynb #84f2b3e3
 import copy, json, os, platform
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from .denoiser import Denoiser, targets
 from .forward import schedules
 from .metrics import evaluate, model_folders
 from .sampling import Step
-from .training import EMA, Checkpoints, FixedLoss, around, learning_rates, train
+from .training import EMA, Checkpoints, FixedLoss, around, learning_rates, optimizers, train
 from .unet import UNet, bare, from_pretrained, read_config, save_pretrained
 
 # %% ../nbs/09_ddpm.ipynb #f706cd38
@@ -32,7 +32,7 @@ def build(config: Config) -> Denoiser:
     denoiser.recipe = config.as_dict()
     return denoiser
 
-# %% ../nbs/09_ddpm.ipynb #bc84ec3d
+# %% ../nbs/09_ddpm.ipynb #659a484f
 class Fit(NamedTuple):
     "A training that is ready to run"
     denoiser: Denoiser  # is trained in place
@@ -50,7 +50,7 @@ def fit(
     images, held = load(), take(load(split='test'), per_class=50)
     denoiser = build(config)
     denoiser.classes = list(images.classes)
-    opt = torch.optim.AdamW(denoiser.parameters(), config.lr, fused=True)
+    opt = optimizers[config.optimizer](denoiser.parameters(), lr=config.lr)
     ema = EMA(denoiser, config.ema)
     logs = train(denoiser, partial(batches, images, config.size, config.seed), opt, config.steps, ema,
                  lr=learning_rates[config.learning_rate], drop=config.drop, seed=config.seed,

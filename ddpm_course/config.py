@@ -33,7 +33,7 @@ def known(names, kind):
         raise ValueError(f'there is no {kind} {name!r}' + (f': did you mean {near[0]!r}?' if near else f'; there are {", ".join(names)}'))
     return lambda name: name if name in names else refuse(name)
 
-# %% ../nbs/08a_config.ipynb #ef2e084b
+# %% ../nbs/08a_config.ipynb #e16fcca9
 @dataclass(frozen=True)
 class Config:
     "All that is decided before a training; words are names in the tables of the chapters"
@@ -45,10 +45,10 @@ class Config:
     blocks: int = 1                   # ResNet blocks a level
     patch: int = 2                    # side of the squares of pixels that become channels at the entrance
     attention: bool = True            # linear attention at each level
-    size: int = 128                   # images a step, over all processes
-    steps: int = 600                  # of the optimiser
+    size: int = 64                    # images a step, over all processes
+    steps: int = 1100                 # of the optimiser
     optimizer: Literal['adamw', 'muon'] = 'muon'
-    lr: float = 4e-3                  # the optimiser's largest learning rate
+    lr: float = 3e-3                  # the optimiser's largest learning rate
     learning_rate: Literal['constant', 'linear', 'half', 'cosine', 'onecycle'] = 'half'  # its course over the run
     ema: float = .999                 # decay of the moving average of the weights; 0: none
     drop: float = .1                  # share of labels that are hidden, so that the network learns to draw without
@@ -85,7 +85,7 @@ class Config:
         theirs = other.as_dict()
         return {k: (v, theirs[k]) for k, v in self.as_dict().items() if v != theirs[k]}
 
-# %% ../nbs/08a_config.ipynb #edd7a605
+# %% ../nbs/08a_config.ipynb #6f862a83
 presets = {'quickstart': Config(),
-           'fashion-mnist': Config(full=True, steps=9400),
-           'mnist': Config(data='mnist', steps=1600)}
+           'fashion-mnist': Config(full=True, steps=15_000),
+           'mnist': Config(data='mnist', steps=3000)}

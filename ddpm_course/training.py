@@ -348,7 +348,7 @@ def accumulated(denoiser, accelerator, scaler, loss, weight, parts, key):
         total = total + share.detach()
     return accelerator.reduce(total, 'mean').item()
 
-# %% ../nbs/07_training.ipynb #6e0ad99a
+# %% ../nbs/07_training.ipynb #ed5ade1a
 def train(
     denoiser,            # a Denoiser; its network is trained in place
     batches,             # (start, rank, world, device) -> stream of (x0, labels), such as partial(data.batches, images, 128); or a stream
@@ -406,6 +406,6 @@ def train(
             if (step + 1) % every == 0 or step + 1 == steps:
                 if accelerator.is_main_process:
                     if validate: val = validate(ema.denoiser if ema else plain)
-                    if checkpoints: checkpoints.save(step + 1, plain, opt, ema, val, seed=seed, steps=steps, loss=mean)
+                    if checkpoints: checkpoints.save(step + 1, plain, opt, ema, val, seed=seed, steps=steps, loss=mean, grad_norm=norm)
                 accelerator.wait_for_everyone()
             yield Log(step + 1, mean, norm, opt.param_groups[0]['lr'], val)

@@ -17,7 +17,6 @@ myst_enable_extensions = ['amsmath', 'dollarmath', 'colon_fence', 'attrs_inline'
 myst_heading_anchors = 3
 myst_heading_slug_func = 'slugs.jupyter'        # the anchors that JupyterLab gives the same headings
 suppress_warnings = ['mystnb.unknown_mime_type']
-python_maximum_signature_line_length = 88
 add_module_names = False
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = 'hide'
@@ -34,11 +33,11 @@ html_favicon = '_static/favicon.svg'
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 html_use_index = False
 html_sidebars = {'**': ['sidebar/brand.html', 'sidebar/search.html', 'sidebar/scroll-start.html', 'course-nav.html', 'sidebar/scroll-end.html']}
-pygments_style, pygments_dark_style = 'a11y-high-contrast-light', 'a11y-high-contrast-dark'
+pygments_style, pygments_dark_style = 'a11y-high-contrast-light', 'github-dark'
 copybutton_exclude = '.linenos, .gp, .go'
 course_pages = [('api/index', 'The library'), ('glossary', 'Symbols, paper by paper'), ('teachers', 'For teachers')]
 html_theme_options = dict(
     sidebar_hide_name=False, top_of_page_buttons=[],
     footer_icons=[dict(name='GitHub', url=c['git_url'], html='GitHub', **{'class': ''})],
-    light_css_variables={'font-stack': 'Inter, system-ui, sans-serif', 'color-brand-primary': '#4338a8', 'color-brand-content': '#4338a8', 'color-brand-visited': '#4338a8'},
-    dark_css_variables={'color-brand-primary': '#b9b1ff', 'color-brand-content': '#b9b1ff', 'color-brand-visited': '#b9b1ff'})
+    light_css_variables={'font-stack': 'Inter, system-ui, sans-serif', 'color-brand-primary': '#4338a8', 'color-brand-content': '#4338a8', 'color-brand-visited': '#4338a8', 'color-api-name': '#4338a8', 'color-api-pre-name': '#4338a8'},
+    dark_css_variables={'color-brand-primary': '#b9b1ff', 'color-brand-content': '#b9b1ff', 'color-brand-visited': '#b9b1ff', 'color-api-name': '#b9b1ff', 'color-api-pre-name': '#b9b1ff'})

@@ -4,7 +4,7 @@ import json
 import re
 from configparser import ConfigParser
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = {0: 'First steps', 3: 'How diffusion works', 6: 'A model that draws', 10: 'Experiments', 12: 'Going further', 90: 'Workshop'}
 SHORT = {'second': 's', 'seconds': 's', 'minute': 'min', 'minutes': 'min', 'hour': 'h', 'hours': 'h'}
 
+@lru_cache
 def settings(root=ROOT):
     config = ConfigParser(delimiters=['='])
     config.read(root/'settings.ini', encoding='utf-8')
@@ -75,8 +76,9 @@ class Chapter:
 
     @property
     def can(self):
-        "What stands behind “you can”, as a phrase"
-        return re.sub(r'^At the end of this chapter you (can )?', '', self.goal).rstrip('.')
+        "The same without “At the end of this chapter you can”, as a sentence"
+        text = re.sub(r'^At the end of this chapter (you can )?', '', self.goal)
+        return text[0].upper() + text[1:]
 
     @cached_property
     def cost(self):
@@ -99,18 +101,22 @@ class Chapter:
             if c['cell_type'] == 'code' and (name := directives(source_of(c))[0].get('default_exp')): return name
         return None
 
+@lru_cache
 def chapters(root=ROOT):
     return [Chapter(p) for p in sorted((root/'nbs').glob('[0-9][0-9]_*.ipynb'))]
 
+@lru_cache
 def parts(root=ROOT):
     "[(title of the part, its chapters)], in order"
     found = {}
     for c in chapters(root): found.setdefault(c.part, []).append(c)
     return list(found.items())
 
+@lru_cache
 def modules(root=ROOT):
     return [p.stem for p in sorted((root/settings(root)['lib_path']).glob('*.py')) if not p.stem.startswith('_')]
 
+@lru_cache
 def public_names(root=ROOT):
     "module -> what it exports, in the order of the source"
     lib, out = settings(root)['lib_path'], {}

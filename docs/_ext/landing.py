@@ -52,7 +52,7 @@ def hero(c):
     return f'''<div class="hero" data-frames="{n}"><div class="hero-window" style="aspect-ratio:{cols}/{rows}">
 <img alt="{FILM_ALT}" src="_static/hero.png" style="transform:translateY(-{100*(n - 1)/n:g}%)"></div></div>
 
-<div class="buttons begin"><a class="button main" href="{first.name}.html">Start with chapter {first.number}</a>
+<div class="buttons begin"><a class="button primary" href="{first.name}.html">Begin with chapter {first.number}</a>
 <a class="button" href="#start">Run it here</a>
 <a class="button" href="{stage.addresses(first, c)[0]}">Open in Colab</a></div>
 '''
@@ -64,11 +64,9 @@ def course_list():
         items = ''.join(
             f'<li><a href="{c.name}.html"><span class="chapter-title">{html.escape(c.short)}</span>'
             f'<span class="facts">{"".join(f"<span>{f}</span>" for f in (c.level, c.cost) if f)}</span></a>'
-            f'<span class="can">{html.escape(capital(c.can))}.</span></li>' for c in chapters)
+            f'<span class="can">{html.escape(course.plain(c.can))}</span></li>' for c in chapters)
         out.append(f'<section class="part"><h3>{part}</h3><ol start="{chapters[0].number}">{items}</ol></section>')
     return '<div class="parts">\n' + '\n'.join(out) + '\n</div>'
-
-def capital(text): return text[0].upper() + text[1:]
 
 def results(c):
     "A table from data/models/*/score.json: distance, floor, and how often the labels are obeyed"

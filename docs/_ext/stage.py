@@ -40,11 +40,14 @@ def titles(source):
     return '; '.join(found[:4])
 
 def alternative(source, after, before):
-    "The alternative text of a cell's figure: what its code calls it, or the first sentence of the prose after it, or the last before it"
-    if text := titles(source): return text
-    if text := first_sentence(after): return text
-    paragraphs = [p for p in before.strip().split('\n\n') if not re.match(r'(#|<|\$\$)', p)]
-    return plain(paragraphs[-1]) if paragraphs else ''
+    """The alternative text of a cell's figure: what its code calls it. Where that is no sentence (fewer than five words, or something
+    that only a run fills in), the first sentence of the prose after it goes with it, or else the last one before it"""
+    title, near = titles(source), first_sentence(after)
+    if not near:
+        paragraphs = [p for p in before.strip().split('\n\n') if not re.match(r'(#|<|\$\$)', p)]
+        near = plain(paragraphs[-1]).rstrip(':') if paragraphs else ''
+    if title and (not near or '…' not in title and len(re.findall(r'\w{2,}', title)) > 4): return title
+    return f'{title}. {near}' if title else near
 
 # ---- cells -----------------------------------------------------------------------------------------------------------------
 

@@ -32,13 +32,13 @@ def test_cell_installs_what_is_missing_and_finds_the_data(python, repository, tm
     site = tmp_path/'site'
     site.mkdir()
     path = f'import sys; sys.path.append({str(site)!r})\n'
-    run = dict(PYTHONPATH='', PIP_TARGET=str(site), PIP_NO_DEPS='1')
-    done = python('-I', '-c', COLAB + path + away(ROOT) + cell + '\n' + TELL, **run)
+    cell = cell.replace('pip install', f'pip install --no-deps --target {site}')
+    done = python('-I', '-c', COLAB + path + away(ROOT) + cell + '\n' + TELL)
     assert done.returncode == 0, done.stderr
     where, package = done.stdout.split()
     assert where == str(tmp_path/'course'/'nbs') and package.startswith(str(site))
     assert 'torch==' in (tmp_path/'torch.txt').read_text()
-    again = python('-I', '-c', COLAB + path + away(ROOT) + cell.replace('git clone', 'git fail') + '\n' + TELL, **run)      # after a restart
+    again = python('-I', '-c', COLAB + path + away(ROOT) + cell.replace('git clone', 'git fail') + '\n' + TELL)      # after a restart
     assert again.stdout.split() == [where, package]
 
 def away(root):

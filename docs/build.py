@@ -26,8 +26,8 @@ def vendor(out):
     css = (katex/'dist'/'katex.min.css').read_text(encoding='utf-8')
     (out/'katex'/'katex.min.css').write_text(re.sub(r',url\([^)]+\.(?:woff|ttf)\) format\("\w+"\)', '', css), encoding='utf-8')
     for f in (katex/'dist'/'fonts').glob('*.woff2'): shutil.copy(f, out/'katex'/'fonts')
-    shutil.copy(katex/'LICENSE', out/'katex')
-    shutil.copy(inter/'LICENSE', out/'inter')
+    shutil.copy(katex/'LICENSE', out/'katex'/'LICENSE.txt')
+    shutil.copy(inter/'LICENSE', out/'inter'/'LICENSE.txt')
     rules = (inter/'wght.css').read_text(encoding='utf-8') + (inter/'wght-italic.css').read_text(encoding='utf-8')
     faces = [f for f in re.findall(r'@font-face\s*{.*?}', rules, re.S) if re.search(r'inter-(latin|greek)-wght', f)]
     for name in re.findall(r'url\(\./files/([^)]+)\)', ''.join(faces)): shutil.copy(inter/'files'/name, out/'inter')
@@ -44,12 +44,13 @@ def missing_page(out, c):
 
 def build(out=BUILD/'html', fresh=False):
     from sphinx.cmd.build import main as sphinx
-    if fresh: [shutil.rmtree(p, ignore_errors=True) for p in (out, BUILD/'site-src', BUILD/'doctrees')]
+    if fresh: [shutil.rmtree(p, ignore_errors=True) for p in (BUILD/'site-src', BUILD/'doctrees')]
     started, c = time.time(), course.settings()
+    shutil.rmtree(out, ignore_errors=True)                 # every page shows the navigation, so all are written anew
     vendor(BUILD/'vendor')
     try: stage.stage(BUILD/'site-src')
     except ValueError as e: sys.exit(str(e))
-    if sphinx(['-W', '--keep-going', '-q', '-c', str(here), '-d', str(BUILD/'doctrees'), '-b', 'html', str(BUILD/'site-src'), str(out)]): sys.exit(1)
+    if sphinx(['-W', '-a', '--keep-going', '-q', '-c', str(here), '-d', str(BUILD/'doctrees'), '-b', 'html', str(BUILD/'site-src'), str(out)]): sys.exit(1)
     (out/'notebooks').mkdir(exist_ok=True)
     for chapter in course.chapters(): shutil.copy(chapter.path, out/'notebooks')
     missing_page(out, c)

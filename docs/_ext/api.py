@@ -149,7 +149,7 @@ def module_page(name):
 
 def summary(node):
     text = ast.get_docstring(node) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ''
-    return md(re.split(r'(?<=[^ .])\. |\n\n|[:;] ', ' '.join((text or '').split()))[0].rstrip('.'))
+    return md(re.split(r'(?<=[^ .])\. |\n\n', ' '.join((text or '').split()))[0].rstrip('.'))
 
 def pages():
     "name of the page -> its Markdown"

@@ -68,8 +68,11 @@ def finish_pictures(page, folder):
         if not src or src[1].startswith('data:'): return tag
         extra = '' if 'loading=' in tag or seen < 2 else ' loading="lazy"'
         file = (folder/html.unescape(src[1]))
-        if 'width=' not in tag and file.exists() and (size := size_of(file)): extra += ' width="%d" height="%d"' % size
-        return tag.rstrip('/> ') + extra + ' decoding="async">'
+        size = size_of(file) if file.exists() else None
+        if size and 'width=' not in tag: extra += ' width="%d" height="%d"' % size
+        tag = tag.rstrip('/> ') + extra + ' decoding="async">'
+        wide = size and size[0] > 450 and re.search(r'_images/[0-9a-f]{32,}', src[1])        # a figure: on a phone it is looked at by itself
+        return f'<a class="zoom" href="{src[1]}">{tag}</a>' if wide else tag
     return re.sub(r'<img\b[^>]*>', one, page)
 
 def description(app, pagename, templatename, context, doctree):

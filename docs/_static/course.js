@@ -33,8 +33,20 @@
     }, 110);
   };
 
+  // Search results quote the text of a page. A rendered formula holds itself three times: quote its TeX.
+  const quoteFormulasOnce = () => {
+    if (typeof Search === 'undefined') return;
+    const plain = Search.htmlToText;
+    Search.htmlToText = (text, anchor) => {
+      const page = new DOMParser().parseFromString(text, 'text/html');
+      page.querySelectorAll('.katex').forEach(k => k.replaceWith(k.querySelector('annotation')?.textContent ?? ''));
+      return plain.call(Search, page.documentElement.outerHTML, anchor);
+    };
+  };
+
   addEventListener('DOMContentLoaded', () => {
     reach();
+    quoteFormulasOnce();
     document.querySelectorAll('.hero[data-frames]').forEach(film);
     document.querySelectorAll('details').forEach(d => d.addEventListener('toggle', reach));
   });

@@ -37,8 +37,8 @@ def vendor(out):
 def missing_page(out, c):
     "404.html is shown at any depth, so it carries its own style and an absolute address"
     home = c['doc_baseurl'].rstrip('/') + '/'
-    (out/'404.html').write_text(f'''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Not here – {c['title']}</title><style>:root{{color-scheme:light dark}}body{{font:1.1rem/1.6 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1.5rem}}</style>
+    (out/'404.html').write_text(f'''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
+<title>Not here – {c['title']}</title><style>:root{{color-scheme:light dark}}body{{font:1.1rem/1.6 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1.5rem}}a{{color:inherit}}</style>
 <main><h1>Only noise here</h1><p>This page does not exist, or not any more. <a href="{home}">The course begins here.</a></p></main></html>
 ''', encoding='utf-8')
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT/'docs'/'_ext'))
 import course  # noqa: E402
 
 CHAPTERS = [c.name for c in course.chapters()]
-PAGES = ['index', *CHAPTERS, 'api/index', *(f'api/{m}' for m in course.modules()), *sorted(p.stem for p in (ROOT/'docs'/'pages').glob('*.md')), 'search']
+PAGES = ['index', *CHAPTERS, 'api/index', *(f'api/{m}' for m in course.modules()), *sorted(p.stem for p in (ROOT/'docs'/'pages').glob('*.md')), 'search', '404']
 
 @pytest.fixture(scope='session')
 def site():
@@ -69,6 +69,13 @@ def test_page(page, name):
     page.wait_for_function("() => [...document.images].every(i => i.complete)")
     assert page.evaluate("() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
     assert page.wrong == []
+
+@pytest.mark.parametrize('name', ['index', 'glossary'])
+def test_no_width_overflows(page, name):
+    page.at(name)
+    for width in (320, 390, 700, 1000, 1100, 1320, 1600):
+        page.set_viewport_size(dict(width=width, height=844))
+        assert page.evaluate('() => document.documentElement.scrollWidth') <= width
 
 def test_search_finds_a_word_of_a_formula(page):
     page.at('index')

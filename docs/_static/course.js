@@ -47,6 +47,8 @@
   addEventListener('DOMContentLoaded', () => {
     reach();
     quoteFormulasOnce();
+    const here = document.querySelector('.course-nav .here'), list = here?.closest('.sidebar-scroll');
+    if (list && here.offsetTop > list.clientHeight - 80) list.scrollTop = here.offsetTop - list.clientHeight/2;
     document.querySelectorAll('.hero[data-frames]').forEach(film);
     document.querySelectorAll('details').forEach(d => d.addEventListener('toggle', reach));
   });

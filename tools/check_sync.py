@@ -23,7 +23,7 @@ with tempfile.TemporaryDirectory() as tmp:
     shutil.copytree(root/'nbs', copy/'nbs', ignore=shutil.ignore_patterns('.*'))
     shutil.copy(root/'settings.ini', copy)
     (copy/'ddpm_course').mkdir()
-    for path in (copy/'nbs').glob('[0-9][0-9]_*.ipynb'): colab.keep(path, colab.source())
+    for path in (copy/'nbs').glob('[0-9][0-9]*_*.ipynb'): colab.keep(path, colab.source())
     for command in ('nbdev_export', 'nbdev_clean'):
         subprocess.run([Path(sys.executable).parent/command], cwd=copy, check=True)
     write_readme(copy)

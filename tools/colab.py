@@ -45,6 +45,6 @@ def keep(path, text):
     return True
 
 if __name__ == '__main__':
-    names = [Path(n) for n in sys.argv[1:]] or sorted((ROOT/'nbs').glob('[0-9][0-9]_*.ipynb'))
+    names = [Path(n) for n in sys.argv[1:]] or sorted((ROOT/'nbs').glob('[0-9][0-9]*_*.ipynb'))
     changed = [p.name for p in names if keep(p, source())]
     if changed: print('first cell for Colab written: ' + ', '.join(changed))

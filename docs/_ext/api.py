@@ -156,7 +156,7 @@ def pages():
     lib, out = course.settings()['lib_path'], {}
     listing = [f'# The library\n\nEverything that the chapters export, as `import {lib}` finds it. Parameters carry their meaning, shape and range.\n']
     by_module = {c.module: c for c in course.chapters()}
-    order = sorted(course.modules(), key=lambda m: by_module[m].number if m in by_module else 1000)
+    order = sorted(course.modules(), key=lambda m: by_module[m].name if m in by_module else 'last')
     for name in order:
         out[name] = module_page(name)
         m = Module(name)

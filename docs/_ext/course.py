@@ -51,7 +51,10 @@ class Chapter:
     def name(self): return self.path.stem                                  # 03_forward
 
     @property
-    def number(self): return int(self.name.split('_')[0])
+    def number(self): return self.name.split('_')[0].lstrip('0') or '0'         # as it is shown: 3, or 8a for 08a_config
+
+    @property
+    def place(self): return int(re.match(r'\d+', self.name)[0])
 
     @cached_property
     def opening(self):
@@ -93,7 +96,7 @@ class Chapter:
         return m[1] if m else ''
 
     @property
-    def part(self): return PARTS[max(n for n in PARTS if n <= self.number)]
+    def part(self): return PARTS[max(n for n in PARTS if n <= self.place)]
 
     @cached_property
     def module(self):
@@ -103,7 +106,7 @@ class Chapter:
 
 @lru_cache
 def chapters(root=ROOT):
-    return [Chapter(p) for p in sorted((root/'nbs').glob('[0-9][0-9]_*.ipynb'))]
+    return [Chapter(p) for p in sorted((root/'nbs').glob('[0-9][0-9]*_*.ipynb'))]
 
 @lru_cache
 def parts(root=ROOT):

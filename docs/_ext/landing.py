@@ -65,7 +65,7 @@ def course_list():
             f'<li><a href="{c.name}.html"><span class="chapter-title">{html.escape(c.short)}</span>'
             f'<span class="facts">{"".join(f"<span>{f}</span>" for f in (c.level, c.cost) if f)}</span></a>'
             f'<span class="can">{html.escape(course.plain(c.can))}</span></li>' for c in chapters)
-        out.append(f'<section class="part"><h3>{part}</h3><ol start="{chapters[0].number}">{items}</ol></section>')
+        out.append(f'<section class="part"><h3>{part}</h3><ol>{items}</ol></section>')
     return '<div class="parts">\n' + '\n'.join(out) + '\n</div>'
 
 def results(c):

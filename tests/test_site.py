@@ -60,9 +60,10 @@ def test_page(page, name):
     page.at(name)
     assert page.locator('h1').count() == 1 or name == 'search'
     assert axe(page, name) == []
-    page.emulate_media(color_scheme='dark')
-    page.wait_for_timeout(50)
-    assert axe(page, name, runOnly=['color-contrast']) == []
+    if name not in CHAPTERS or name == '03_forward':                    # chapters are made of the same things: one of them in the dark
+        page.emulate_media(color_scheme='dark')
+        page.wait_for_timeout(50)
+        assert axe(page, name, runOnly=['color-contrast']) == []
     page.set_viewport_size(dict(width=390, height=844))
     assert page.evaluate('() => document.documentElement.scrollWidth') <= 390
     page.evaluate("() => document.querySelectorAll('img').forEach(i => i.loading = 'eager')")

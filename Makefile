@@ -6,7 +6,10 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test test-slow bench notebooks export clean
+.PHONY: help run lab test test-slow docs docs-serve bench notebooks export clean
+
+# The site needs npm. Where there is none, `make test` leaves the browser out and says so.
+SITE := $(VENV)/ok-docs docs/node_modules/ok
 
 help:        ## list the commands
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -17,7 +20,7 @@ run: $(VENV)/ok-run    ## train a DDPM on real images (5 minutes on two cores), 
 lab: $(VENV)/ok-dev    ## open the course in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
-test: $(VENV)/ok-dev   ## run every check, as CI does
+test: $(VENV)/ok-dev $(if $(shell command -v npm),$(SITE)) ## run every check, as CI does
 	$(PY) tools/check_sync.py
 	$(PY) -m ruff check .
 	$(PY) tools/test_notebooks.py
@@ -26,6 +29,13 @@ test: $(VENV)/ok-dev   ## run every check, as CI does
 test-slow: $(VENV)/ok-dev ## what takes long: training killed a hundred times (20 minutes)
 	KILLS=100 $(PY) -m pytest -q -s tests/test_training.py -k killed
 
+docs: $(SITE)          ## build the documentation site into build/html (half a minute; nothing is executed)
+	@$(PY) docs/build.py
+
+docs-serve: docs       ## show the site on http://127.0.0.1:8000 (PORT=… for another)
+	@echo "http://127.0.0.1:$(or $(PORT),8000)/ (Ctrl+C ends it)"
+	@$(PY) -m http.server --bind 127.0.0.1 -d build/html $(or $(PORT),8000) 2>/dev/null
+
 bench: $(VENV)/ok-bench ## measure speed beside other libraries (2 minutes, on a machine that does nothing else)
 	$(PY) tools/run_notebooks.py --print nbs/95_benchmarks.ipynb
 
@@ -33,12 +43,13 @@ notebooks: $(VENV)/ok-bench ## run chapters top to bottom in fresh kernels and s
 	$(PY) tools/run_notebooks.py $(NB)
 
 export: $(VENV)/ok-dev ## write ddpm_course/ and README.md from the notebooks
+	$(PY) tools/colab.py
 	$(VENV)/bin/nbdev_export
 	$(VENV)/bin/nbdev_clean
 	$(PY) tools/readme.py
 
 clean:       ## remove what the commands made: .venv, build, runs
-	rm -rf $(VENV) build dist *.egg-info runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/node_modules *.egg-info runs .pytest_cache .ruff_cache
 
 # A stamp file says that an installation is complete; it is made again when what it depends on changes.
 $(PY):
@@ -56,4 +67,15 @@ $(VENV)/ok-dev: settings.ini setup.py $(CONSTRAINTS) | $(PY)
 
 $(VENV)/ok-bench: $(VENV)/ok-dev
 	@$(PIP) install -c $(CONSTRAINTS) -e '.[dev,bench]'
+	@touch $@
+
+# What the site is built with, without the course's own requirements: it reads the notebooks and the library, and imports neither.
+$(VENV)/ok-docs: settings.ini $(CONSTRAINTS) | $(PY)
+	@sed -n 's/^docs_requirements = //p' settings.ini | tr ' ' '\n' > $(VENV)/docs.txt
+	@$(PIP) install -c $(CONSTRAINTS) -r $(VENV)/docs.txt
+	@touch $@
+
+docs/node_modules/ok: docs/package.json docs/package-lock.json
+	@command -v npm >/dev/null || { echo "The site needs Node.js with npm (18 or newer): https://nodejs.org, or on Debian and Ubuntu: apt install npm"; exit 1; }
+	@npm ci --prefix docs --silent
 	@touch $@

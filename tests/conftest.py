@@ -1,5 +1,7 @@
-"What the tests share: the checkout, and a way to run Python in it."
+"What the tests share: the checkout, a way to run Python in it, and a browser."
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,3 +20,27 @@ def python(tmp_path):
         return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout,
                               env=os.environ | dict(PYTHONPATH=str(ROOT), MPLBACKEND='agg') | env)
     return run
+
+# ---- a browser: Debian's chromium, or the one that CHROMIUM names ----------------------------------------------------------
+
+CHROMIUM = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+
+def browser_missing():
+    "Why nothing can be tested in a browser here, or None"
+    if not importlib.util.find_spec('playwright'): return 'no Playwright here (pip install playwright)'
+    if not CHROMIUM: return 'no Chromium here (apt install chromium, or name one: CHROMIUM=/path/to/chromium)'
+
+@pytest.fixture(scope='session')
+def chromium():
+    if why := browser_missing(): pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+    quiet = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run']
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+def pytest_terminal_summary(terminalreporter):
+    "Browser tests that were left out are said in one line that nobody overlooks"
+    left = [r for r in terminalreporter.stats.get('skipped', []) if 'test_site' in r.nodeid or 'test_lab' in r.nodeid]
+    if left: terminalreporter.write_line(f'NOT TESTED IN A BROWSER: {len(left)} tests: {left[0].longrepr[2]}', red=True, bold=True)

@@ -1,4 +1,4 @@
-"Fails when ddpm_course/, the notebooks or README.md are not what nbdev_export, nbdev_clean and readme.py would write."
+"Fails when ddpm_course/, the notebooks or README.md are not what `make export` would write."
 import filecmp
 import shutil
 import subprocess
@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import colab
 from readme import write_readme
 
 root = Path(__file__).resolve().parent.parent
@@ -22,6 +23,7 @@ with tempfile.TemporaryDirectory() as tmp:
     shutil.copytree(root/'nbs', copy/'nbs', ignore=shutil.ignore_patterns('.*'))
     shutil.copy(root/'settings.ini', copy)
     (copy/'ddpm_course').mkdir()
+    for path in (copy/'nbs').glob('[0-9][0-9]*_*.ipynb'): colab.keep(path, colab.source())
     for command in ('nbdev_export', 'nbdev_clean'):
         subprocess.run([Path(sys.executable).parent/command], cwd=copy, check=True)
     write_readme(copy)

@@ -1,0 +1,3 @@
+def jupyter(text):
+    "The anchor that Jupyter gives a heading"
+    return text.strip().replace(' ', '-')

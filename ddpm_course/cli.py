@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['nicknames', 'Knob', 'writers', 'Json', 'find_model', 'plain', 'labels', 'samplers', 'Draw', 'write_grid',
            'write_film', 'write_each', 'writer', 'shape_of', 'Sample', 'answer', 'columns', 'Evaluate', 'look', 'tilde',
-           'Data', 'Models', 'Info', 'of_run', 'Train', 'Resume', 'Compare', 'commands', 'choice', 'parse', 'complain',
-           'main']
+           'Data', 'Models', 'Info', 'find_run', 'Train', 'Resume', 'Compare', 'commands', 'choice', 'parse',
+           'complain', 'main']
 
-# %% ../nbs/90_cli.ipynb #4cc27e5f
-import contextlib, json, os, sys, time, traceback
+# %% ../nbs/90_cli.ipynb #6697fffb
+import contextlib, dataclasses, json, os, sys, time, traceback, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -17,7 +17,7 @@ from tyro import conf
 
 from .config import Config, checked, known, presets
 
-# %% ../nbs/90_cli.ipynb #29803a35
+# %% ../nbs/90_cli.ipynb #2ee66432
 nicknames = dict(fmnist='ddpm-fashion-mnist', mnist='ddpm-mnist')     # what may be said for a stored model
 
 def find_model(
@@ -28,14 +28,15 @@ def find_model(
     from ddpm_course.metrics import model_folders
     from ddpm_course.models import pretrained
     from ddpm_course.unet import from_pretrained
+    stored = {p.parent.name: p.parent for top in reversed(model_folders()) for p in top.glob('ddpm-*/config.json')}
+    if (own := nicknames.get(name, name)) in stored: return pretrained(own, device)
     if name.startswith('hf:'): return from_pretrained(name[3:], device)
-    if (Path(name)/'checkpoints').is_dir(): return of_run(name, device)
-    if (Path(name)/'model.safetensors').exists(): return from_pretrained(name, device)
+    if (Path(name)/'checkpoints').is_dir(): return find_run(name).denoiser(device)
+    for part in ('', 'ema'):
+        if (Path(name)/part/'model.safetensors').exists(): return from_pretrained(Path(name)/part, device)
     if Path(name).is_dir(): raise FileNotFoundError(f'{name} holds no model: neither checkpoints of a run, nor a model.safetensors')
     if '/' in name or os.sep in name: raise FileNotFoundError(f'there is no folder {name}')
-    stored = sorted({p.parent.name for top in model_folders() for p in top.glob('ddpm-*/config.json')})
-    if stored: known([*nicknames, *stored], 'model')(name)
-    return pretrained(nicknames.get(name, name), device)
+    return pretrained(known([*nicknames, *stored], 'model')(name) if stored else own, device)
 
 # %% ../nbs/90_cli.ipynb #1c2172de
 def plain(name): return str(name).lower().replace('-', ' ').replace('_', ' ')
@@ -261,40 +262,78 @@ class Info:
         found |= {name: version(name) for name in ('torch', 'torchvision', 'accelerate', 'torchmetrics', 'tyro')} | dict(cache=str(cache_folder()))
         return found, '\n'.join(f'{name:12} {tilde(value)}' for name, value in found.items())
 
-# %% ../nbs/90_cli.ipynb #45f7f719
-def of_run(folder, device='cpu'):
-    "The denoiser of a run folder: the average of its newest checkpoint"
-    from ddpm_course.experiment import Experiment
-    raise NotImplementedError(Experiment, folder, device)
+# %% ../nbs/90_cli.ipynb #e17b8001
+def find_run(
+    name,         # of a run below `root`, or the path of its folder
+    root='runs',
+):                # an Experiment
+    "Raises FileNotFoundError or ValueError when there is none, with the nearest name that there is"
+    from ddpm_course.experiment import Experiment, ExperimentManager
+    near, far = Path(root)/name, Path(name)
+    if not near.is_dir() and far.is_dir(): return Experiment.open(far if far.name not in ('', '..') else far.resolve())
+    runs = ExperimentManager(root)
+    if not runs.runs: raise FileNotFoundError(f'there is no run {name}, neither here nor in {root}')
+    return runs[name]
 
 @dataclass(frozen=True)
 class Train:
     "Train a network, or go on with its training; then draw with it and measure it"
     config: conf.OmitArgPrefixes[Config] = field(default_factory=Config)
-    root: str = 'runs'    # where run folders are
-    n: int = 512          # images to measure at the end
-    draw: int = 25        # steps to draw them in
+    root: str = 'runs'        # where run folders lie
+    name: Annotated[str | None, conf.arg(metavar='NAME', help_behavior_hint='(default: the preset, or what was changed)')] = None  # of the run folder
+    n: Annotated[int, conf.arg(name='measure', metavar='IMAGES')] = 512  # to draw and measure at the end; 0: none
+    draw: int = 25            # steps to draw them in
+    every: Annotated[int | None, conf.arg(metavar='STEPS', help_behavior_hint='(default: a twelfth of all, at most 235)')] = None  # between checkpoints
+    trackers: tuple[Literal['tensorboard', 'wandb', 'trackio'], ...] = ()  # who else is told; the run folder always is
+    sample_every: Annotated[int | None, conf.arg(metavar='STEPS', help_behavior_hint='(default: at each checkpoint)')] = None  # between grids of samples; 0: none
+    evaluate_every: int = 0   # steps between measurements; 0: only at the end
 
     @property
     def summary(self):
         return ', '.join(f'{k} {mine}' for k, (mine, _) in self.config.differences(Config()).items()) or 'as it comes: 5 minutes on two cores'
 
-    def __call__(self): raise NotImplementedError
+    def __call__(self):
+        from ddpm_course.experiment import Experiment
+        preset = next((name for name, config in presets.items() if config == self.config), None)
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ('config', 'root', 'name')}
+        Experiment(self.config, self.root, self.name or preset, **own).run()
 
 @dataclass(frozen=True)
 class Resume:
-    "Go on with runs that were interrupted"
-    runs: conf.Positional[tuple[str, ...]] = ()  # run folders
+    "Go on with runs, by name; without a name, with all that wait or were interrupted"
+    runs: conf.Positional[Annotated[tuple[str, ...], conf.arg(metavar='RUN …', help_behavior_hint='')]] = ()  # names or folders
+    root: str = 'runs'   # where run folders lie
 
-    def __call__(self): raise NotImplementedError
+    def __call__(self):
+        from ddpm_course.experiment import ExperimentManager
+        for run in [find_run(name, self.root) for name in self.runs]: run.run()
+        if self.runs: return
+        queue = ExperimentManager(self.root)
+        if all(run.state['status'] in ('done', 'failed') for run in queue.runs): print(f'No run in {self.root} waits or was interrupted.')
+        queue.run_all()
+        failed = [run.name for run in queue.runs if run.state['status'] == 'failed']
+        if failed: raise RuntimeError(f'failed: {", ".join(failed)}. To try one again, name it')
 
 @dataclass(frozen=True)
 class Compare:
-    "Runs in one table"
-    runs: conf.Positional[tuple[str, ...]] = ()  # run folders
+    "Runs in one table: the settings that differ, and what came of them"
+    runs: conf.Positional[Annotated[tuple[str, ...], conf.arg(metavar='RUN …', help_behavior_hint='(default: all)')]] = ()  # names or folders
+    root: str = 'runs'   # where run folders lie
+    curves: Annotated[str, conf.arg(metavar='PATH', help_behavior_hint='')] = ''  # a picture to write: their losses, step by step
     json: Json = False   # for programs
 
-    def __call__(self): raise NotImplementedError
+    def __call__(self): answer(self.report, self.json)
+
+    def report(self):
+        from ddpm_course.core import atomic_write
+        from ddpm_course.experiment import ExperimentManager
+        manager = ExperimentManager(self.root)
+        runs = [find_run(name, self.root) for name in self.runs] or manager.runs
+        if not runs: raise FileNotFoundError(f'there are no runs in {self.root}: `ddpm-course train quickstart` makes one')
+        if self.curves:
+            with atomic_write(self.curves) as temporary: manager.curves(runs=runs).savefig(temporary, dpi=120)
+        table = manager.compare(runs)
+        return json.loads(table.reset_index().to_json(orient='records')), str(table)
 
 # %% ../nbs/90_cli.ipynb #d300f056
 def commands() -> dict:
@@ -320,7 +359,7 @@ def parse(words):
     kind = dict(f=choice(entry)) if isinstance(entry, dict) else dict(f=type(entry), default=entry)
     return tyro.cli(**kind, prog=path, description=about, args=words, console_outputs=leader)
 
-# %% ../nbs/90_cli.ipynb #398f81dd
+# %% ../nbs/90_cli.ipynb #1cda87dc
 def complain(sentence):
     "One line on the standard error; under torchrun, processes other than the first say who they are"
     rank = os.environ.get('RANK', '0')
@@ -330,6 +369,7 @@ def main(
     words=None,  # default: those of the command line
 ) -> int:        # exit code
     "`ddpm-course`"
+    warnings.showwarning = lambda message, *_: complain(message)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError): stream.reconfigure(errors='replace')   # a terminal without é is no reason to stop
     try:

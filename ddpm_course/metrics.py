@@ -477,17 +477,18 @@ def by_torchmetrics(
 ) -> dict:                  # fid, kid, inception -> Value
     "Fréchet and kernel distance and Inception score as torchmetrics computes them, in float64. The global random state is left as it was"
     given, size = Given(fake.shape[1]), min(size, len(real_features), len(fake))
+    alone = dict(sync_on_compute=False)                     # under torchrun one process measures, and waits for no other
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter('ignore')                     # that features are kept in memory; that one split has no spread
         torch.manual_seed(generator(seed, 'kid').initial_seed())
-        by_kid = KernelInceptionDistance(given, subsets=subsets, subset_size=size)
+        by_kid = KernelInceptionDistance(given, subsets=subsets, subset_size=size, **alone)
         by_kid.update(real_features.double(), real=True); by_kid.update(fake.double(), real=False)
         kid_mean, kid_std = by_kid.compute()
-        by_fid = FrechetInceptionDistance(given)
+        by_fid = FrechetInceptionDistance(given, **alone)
         by_fid.real_features_sum, by_fid.real_features_num_samples = real.n*real.mean, torch.tensor(real.n)
         by_fid.real_features_cov_sum = (real.n - 1)*real.cov + real.n*real.mean.outer(real.mean)
         by_fid.update(fake.double(), real=False)
-        by_is = InceptionScore(given, splits=1)
+        by_is = InceptionScore(given, splits=1, **alone)
         by_is.update(probs.double().log())                  # the softmax that torchmetrics takes gives probs back
         return dict(fid=Value(by_fid.compute().item()), kid=Value(kid_mean.item(), kid_std.item()), inception=Value(by_is.compute()[0].item()))
 

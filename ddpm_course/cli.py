@@ -4,10 +4,10 @@
 __all__ = ['nicknames', 'Knob', 'writers', 'Json', 'find_model', 'plain', 'labels', 'samplers', 'Draw', 'write_grid',
            'write_film', 'write_each', 'writer', 'shape_of', 'Sample', 'answer', 'columns', 'Evaluate', 'look', 'tilde',
            'Data', 'Models', 'Info', 'find_run', 'Train', 'Resume', 'Compare', 'commands', 'choice', 'parse',
-           'complain', 'main']
+           'complain', 'remark', 'main']
 
-# %% ../nbs/90_cli.ipynb #6697fffb
-import contextlib, dataclasses, json, os, sys, time, traceback, warnings
+# %% ../nbs/90_cli.ipynb #0754362c
+import contextlib, dataclasses, io, json, os, sys, time, traceback, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -188,12 +188,12 @@ class Evaluate:
         scores = evaluate(denoiser, against, d.n, d.steps, samplers()[d.sampler], seed=d.seed, repeats=self.repeats, **d.knobs())
         return dict(model=d.model) | scores.as_dict(), f'{d.model}: {scores}'
 
-# %% ../nbs/90_cli.ipynb #2724bc82
+# %% ../nbs/90_cli.ipynb #35100801
 def look(name) -> dict:
     "What is known of a data set that may or may not be here"
     from ddpm_course.data import load_data
     try:
-        with contextlib.redirect_stdout(None): train, test = (load_data(name, split) for split in ('train', 'test'))
+        with contextlib.redirect_stdout(io.StringIO()): train, test = (load_data(name, split) for split in ('train', 'test'))
     except (OSError, ValueError) as e: return dict(name=name, here=False, source=str(e).replace('pass download=True', f'`ddpm-course data --download {name}`'))
     return dict(name=name, here=True, train=len(train.images), test=len(test.images), shape=list(train.images.shape[1:]),
                 classes=list(train.classes), source=train.source)
@@ -359,26 +359,32 @@ def parse(words):
     kind = dict(f=choice(entry)) if isinstance(entry, dict) else dict(f=type(entry), default=entry)
     return tyro.cli(**kind, prog=path, description=about, args=words, console_outputs=leader)
 
-# %% ../nbs/90_cli.ipynb #1cda87dc
+# %% ../nbs/90_cli.ipynb #e922959f
 def complain(sentence):
     "One line on the standard error; under torchrun, processes other than the first say who they are"
     rank = os.environ.get('RANK', '0')
     print((f'process {rank}: ' if rank != '0' else '') + ' '.join(str(sentence).split()), file=sys.stderr)
 
+def remark(message, kind, file, *more, show=warnings.showwarning):
+    "A warning of ours as one line; those of other packages as they come, and once"
+    if Path(file).parent == Path(__file__).parent: complain(message)
+    elif os.environ.get('RANK', '0') == '0': show(message, kind, file, *more)
+
 def main(
     words=None,  # default: those of the command line
 ) -> int:        # exit code
     "`ddpm-course`"
-    warnings.showwarning = lambda message, *_: complain(message)
+    warnings.showwarning = remark
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError): stream.reconfigure(errors='replace')   # a terminal without é is no reason to stop
     try:
         try: command = parse(sys.argv[1:] if words is None else list(words))
         except ValueError as e: complain(e); return 2
-        command()
+        with contextlib.nullcontext() if os.environ.get('RANK', '0') == '0' else contextlib.redirect_stdout(io.StringIO()): command()
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
+        exec('')                                             # or Python may die of the signal at the end, and not return 130
         complain('Stopped. What was finished is kept; a training goes on from its last checkpoint with the same command.')
         return 130
     except BrokenPipeError:                                  # `ddpm-course models | head -1`

@@ -91,7 +91,7 @@ class Draw:
             raise ValueError(f'{self.sampler} has no {", ".join(wrong)}: leave out --{" --".join(wrong)}, or take another sampler')
         return said
 
-# %% ../nbs/90_cli.ipynb #3ae9513a
+# %% ../nbs/90_cli.ipynb #f5e31868
 def write_grid(out, images, film, names, cols):
     "One picture of all, each pixel three pixels wide"
     from PIL import Image
@@ -116,11 +116,11 @@ writers = {'.png': write_grid, '.jpg': write_grid, '.gif': write_film, '': write
 
 def writer(out):
     "The row of `writers` for a path. Raises ValueError on an unknown ending, OSError where nothing can be written"
-    from ddpm_course.core import writable_folder
     ending = '' if out.endswith(('/', os.sep)) or Path(out).is_dir() else Path(out).suffix.lower()
     if ending not in writers:
         raise ValueError(f'{out} has an unknown ending: a grid ends in .png or .jpg, a film in .gif, and a folder for one file an image in /')
-    if ending and not Path(out).parent.is_dir() or not ending: writable_folder(Path(out) if not ending else Path(out).parent)
+    from ddpm_course.core import writable_folder
+    writable_folder(Path(out).parent if ending else out)
     return writers[ending]
 
 # %% ../nbs/90_cli.ipynb #27cc9d17
@@ -359,7 +359,7 @@ def parse(words):
     kind = dict(f=choice(entry)) if isinstance(entry, dict) else dict(f=type(entry), default=entry)
     return tyro.cli(**kind, prog=path, description=about, args=words, console_outputs=leader)
 
-# %% ../nbs/90_cli.ipynb #e922959f
+# %% ../nbs/90_cli.ipynb #68519246
 def complain(sentence):
     "One line on the standard error; under torchrun, processes other than the first say who they are"
     rank = os.environ.get('RANK', '0')
@@ -367,7 +367,7 @@ def complain(sentence):
 
 def remark(message, kind, file, *more, show=warnings.showwarning):
     "A warning of ours as one line; those of other packages as they come, and once"
-    if Path(file).parent == Path(__file__).parent: complain(message)
+    if Path(file).parent == Path(sys.modules[Config.__module__].__file__).parent: complain(message)
     elif os.environ.get('RANK', '0') == '0': show(message, kind, file, *more)
 
 def main(

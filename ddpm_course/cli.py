@@ -188,7 +188,7 @@ class Evaluate:
         scores = evaluate(denoiser, against, d.n, d.steps, samplers()[d.sampler], seed=d.seed, repeats=self.repeats, **d.knobs())
         return dict(model=d.model) | scores.as_dict(), f'{d.model}: {scores}'
 
-# %% ../nbs/90_cli.ipynb #35100801
+# %% ../nbs/90_cli.ipynb #7eefa395
 def look(name) -> dict:
     "What is known of a data set that may or may not be here"
     from ddpm_course.data import load_data
@@ -200,6 +200,7 @@ def look(name) -> dict:
 
 def tilde(text): return str(text).replace(str(Path.home()), '~')
 
+# %% ../nbs/90_cli.ipynb #635f7e51
 @dataclass(frozen=True)
 class Data:
     "Which data sets are here, and where; or fetch one"
@@ -219,6 +220,7 @@ class Data:
         missing = [f'{row["name"]}: {tilde(row["source"])}' for row in rows if not row['here']]
         return rows, '\n'.join([columns(words, 'name', 'train', 'test', 'shape', 'source'), *missing])
 
+# %% ../nbs/90_cli.ipynb #4b13f04f
 @dataclass(frozen=True)
 class Models:
     "Which trained models are here, and how good they are"
@@ -243,6 +245,7 @@ class Models:
         how = best['settings']
         return about | dict(images=best['n'], sampler=f'{how["sampler"]}, {how["steps"]} steps, eta {how.get("eta", 0):g}', fid=best['fid'], floor=best['floor'])
 
+# %% ../nbs/90_cli.ipynb #65d78983
 @dataclass(frozen=True)
 class Info:
     "Versions, machine and folders: what to write into a report of a problem"
@@ -262,7 +265,7 @@ class Info:
         found |= {name: version(name) for name in ('torch', 'torchvision', 'accelerate', 'torchmetrics', 'tyro')} | dict(cache=str(cache_folder()))
         return found, '\n'.join(f'{name:12} {tilde(value)}' for name, value in found.items())
 
-# %% ../nbs/90_cli.ipynb #e17b8001
+# %% ../nbs/90_cli.ipynb #4ba09c5b
 def find_run(
     name,         # of a run below `root`, or the path of its folder
     root='runs',
@@ -275,6 +278,7 @@ def find_run(
     if not runs.runs: raise FileNotFoundError(f'there is no run {name}, neither here nor in {root}')
     return runs[name]
 
+# %% ../nbs/90_cli.ipynb #454150fa
 @dataclass(frozen=True)
 class Train:
     "Train a network, or go on with its training; then draw with it and measure it"
@@ -298,6 +302,7 @@ class Train:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ('config', 'root', 'name')}
         Experiment(self.config, self.root, self.name or preset, **own).run()
 
+# %% ../nbs/90_cli.ipynb #2e0f0135
 @dataclass(frozen=True)
 class Resume:
     "Go on with runs, by name; without a name, with all that wait or were interrupted"
@@ -314,6 +319,7 @@ class Resume:
         failed = [run.name for run in queue.runs if run.state['status'] == 'failed']
         if failed: raise RuntimeError(f'failed: {", ".join(failed)}. To try one again, name it')
 
+# %% ../nbs/90_cli.ipynb #68ee8dca
 @dataclass(frozen=True)
 class Compare:
     "Runs in one table: the settings that differ, and what came of them"

@@ -15,7 +15,7 @@ help:        ## list the commands
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
 run: $(VENV)/ok-run    ## train a DDPM on real images (5 minutes on two cores), draw with it and measure it; goes on where it was stopped
-	@$(PY) -m ddpm_course.quickstart
+	@$(PY) -m ddpm_course.cli train quickstart
 
 lab: $(VENV)/ok-dev    ## open the course in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)

@@ -19,5 +19,5 @@ setup(
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Education', 'Programming Language :: Python :: 3'],
     packages=[c['lib_path']], python_requires=f">={c['min_python']}", zip_safe=False,
     install_requires=c['requirements'].split(), extras_require=extras,
-    entry_points={'nbdev': [f"{c['lib_path']}={c['lib_path']}._modidx:d"]},
+    entry_points={'nbdev': [f"{c['lib_path']}={c['lib_path']}._modidx:d"], 'console_scripts': c['console_scripts'].splitlines()},
 )

@@ -39,12 +39,16 @@ def test_wheel_holds_the_package_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert 'ddpm_course/core.py' in names
     assert not [n for n in names if not re.match(r'ddpm_course(-[\d.]+\.dist-info)?/', n)]
+    words = next(zipfile.ZipFile(wheel).read(n).decode() for n in names if n.endswith('entry_points.txt'))
+    assert re.search(r'^ddpm-course *= *ddpm_course\.cli:main$', words, re.M)
 
 def test_installed_wheel_works_outside_the_repository(wheel, python, tmp_path):
     subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', tmp_path/'site', wheel], check=True)
     done = python('-c', 'import ddpm_course.toy as m; print(m.__file__); m.mnist(root="nowhere")', PYTHONPATH=str(tmp_path/'site'))
     assert str(tmp_path/'site') in done.stdout
     assert 'nowhere is not a folder' in done.stderr.splitlines()[-1]
+    done = python('-m', 'ddpm_course.cli', 'sample', PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 1 and 'copy the folder to' in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 def test_metadata_stands_in_one_place(root):
     assert 'project' not in tomllib.loads((root/'pyproject.toml').read_text())

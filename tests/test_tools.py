@@ -56,7 +56,7 @@ def test_make_lists_its_commands_and_installs_once(root):
     assert all(f'make {name}' in said for name in ('run', 'lab', 'test', 'notebooks', 'clean'))
     if (root/'.venv'/'ok-dev').exists():                           # set up, as in CI: nothing is installed a second time
         planned = subprocess.run(['make', '-n', 'run'], cwd=root, capture_output=True, text=True, check=True).stdout
-        assert 'pip install' not in planned and 'ddpm_course.quickstart' in planned
+        assert 'pip install' not in planned and 'ddpm_course.cli train quickstart' in planned
 
 def test_exported_code_needs_no_notebook_tools(root):
     for file in root.glob('ddpm_course/*.py'):

@@ -4,9 +4,9 @@
 __all__ = ['extra', 'tracker_kinds', 'FORMAT', 'shapes', 'compared', 'axes', 'lower', 'to_line', 'from_line', 'parse_metrics',
            'read_metrics', 'write_json', 'read_json', 'put_aside', 'salvaged', 'go_back', 'Held', 'held', 'hold',
            'leads', 'led', 'tell', 'commit', 'now', 'environment', 'usage', 'FolderTracker', 'wandb_tracker',
-           'make_tracker', 'run_name', 'read_run_config', 'read_state', 'claim', 'pictures', 'scored', 'write_grid',
-           'watch', 'note', 'swallowed', 'timed', 'follow', 'begin', 'summary', 'finish', 'one_line', 'go',
-           'Experiment', 'Table', 'varied', 'outcome', 'comparison', 'label', 'curves', 'sample_sheet',
+           'make_tracker', 'run_name', 'read_run_config', 'read_state', 'claim', 'pictures', 'ruler', 'scored',
+           'write_grid', 'watch', 'note', 'swallowed', 'timed', 'follow', 'begin', 'summary', 'finish', 'one_line',
+           'go', 'Experiment', 'Table', 'varied', 'outcome', 'comparison', 'label', 'curves', 'sample_sheet',
            'ExperimentManager', 'attempt', 'fits']
 
 # %% ../nbs/10_experiment.ipynb #06b900a5
@@ -247,7 +247,7 @@ def claim(folder, config: Config, **settings) -> Path:
         raise ValueError(f'{folder} holds a run with another config ({what}): choose another name, or delete it')
     return folder
 
-# %% ../nbs/10_experiment.ipynb #ef66c521
+# %% ../nbs/10_experiment.ipynb #9a82cbad
 shapes = dict(cifar10=(3, 32, 32))                      # of images that are not 28×28 and grey
 
 def pictures(denoiser, data, n, steps, sampler=ddim):
@@ -256,11 +256,15 @@ def pictures(denoiser, data, n, steps, sampler=ddim):
     with torch.no_grad(), autocast(next(denoiser.parameters()).device):
         return generate(Clipped(denoiser), n, steps, sampler, labels, shape=shapes.get(data, (1, 28, 28))), labels
 
+def ruler(data):
+    "The `reference` of a data set; making its network draws weights, and the global generator is left as it was"
+    with torch.random.fork_rng(devices=[]): return reference(data)
+
 def scored(run, denoiser):
     "(Scores of n images, the images)"
     n, draw = run.settings['n'], run.settings['draw']
     images, labels = pictures(denoiser, run.config.data, n, draw)
-    return measure(images, run.config.data, labels, settings=dict(steps=draw, sampler='ddim', eta=0., seed=0)), images
+    return measure(images, ruler(run.config.data), labels, settings=dict(steps=draw, sampler='ddim', eta=0., seed=0)), images
 
 def write_grid(denoiser, run, step):
     "samples/step-….png: four of each class from the same noise each time; returns the picture"
@@ -296,7 +300,7 @@ def swallowed(run, done, seconds) -> dict:
     return dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=state['optimizer']['groups'][0]['lr'], val=state['val'],
                 images=done*run.config.size, seconds=seconds)
 
-# %% ../nbs/10_experiment.ipynb #a0a57aca
+# %% ../nbs/10_experiment.ipynb #425f382c
 def timed(logs):
     "Each item with the seconds that it took to come"
     while True:
@@ -307,7 +311,7 @@ def timed(logs):
 def follow(run, done):
     "Train to the end; the first process watches"
     config, s, lead, seconds = run.config, run.settings, leads(), 0.
-    if s['n'] and s['n'] <= (d := len(reference(config.data).moments.mean)):
+    if s['n'] and s['n'] <= (d := len(ruler(config.data).moments.mean)):
         raise ValueError(f'n is {s["n"]}: to measure takes more than {d} images, or 0 for none')
     own = [FolderTracker(run.folder/'metrics.jsonl')] + [make_tracker(t, run, done) for t in s['trackers']] if lead else None
     accelerator = Accelerator(cpu=pick_device().type == 'cpu', log_with=own)

@@ -9,13 +9,14 @@ __all__ = ['extra', 'tracker_kinds', 'FORMAT', 'shapes', 'compared', 'axes', 'lo
            'go', 'Experiment', 'Table', 'varied', 'outcome', 'comparison', 'label', 'curves', 'sample_sheet',
            'ExperimentManager', 'attempt', 'fits']
 
-# %% ../nbs/10_experiment.ipynb #06b900a5
+# %% ../nbs/10_experiment.ipynb #079a9c67
 import contextlib, hashlib, importlib.metadata, importlib.util, io, itertools, json, os, platform, re, secrets, shutil, subprocess, time, warnings, zlib
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 import psutil
@@ -355,7 +356,7 @@ def begin(run, lock) -> int | None:
           'stop it whenever you like, it goes on from its last checkpoint.')
     return done
 
-# %% ../nbs/10_experiment.ipynb #1a28309e
+# %% ../nbs/10_experiment.ipynb #46841340
 def summary(run) -> str:
     "Its score in a sentence"
     s = run.scores
@@ -366,7 +367,9 @@ def finish(run):
     "Draw and measure what was trained, and say what there is"
     folder, entries, denoiser, data = run.folder, run.metrics(), run.denoiser(pick_device()), run.config.data
     n, draw, film, classes = run.settings['n'], run.settings['draw'], [], len(denoiser.classes)
-    print(f'Trained in {entries[-1]["seconds"]/60:.1f} minutes; validation loss {entries[-1]["val"]:.4f}. Drawing and measuring {n} images …')
+    took = entries[-1]['seconds']
+    print(f'Trained in {f"{took/60:.1f} minutes" if took > 90 else f"{took:.0f} seconds"}; validation loss {entries[-1]["val"]:.4f}. '
+          f'Drawing{f" and measuring {n} images" if n else ""} …')
     scores, images = scored(run, denoiser) if n else (None, pictures(denoiser, data, 8*classes, draw)[0])
     if n: write_score([scores], folder/'score.json')
     grid = show_images(images[:8*classes], cols=classes, titles=denoiser.classes, title=f'drawn from noise in {draw} DDIM steps')
@@ -480,7 +483,7 @@ def comparison(runs, metrics=compared) -> Table:
     rows = [{s: r.config.as_dict()[s] for s in settings} | {c: f.get(c) for c in columns} for r, f in zip(runs, found)]
     return Table(pd.DataFrame(rows, pd.Index([r.name for r in runs], name='run')).round(4))
 
-# %% ../nbs/10_experiment.ipynb #5f60a3d4
+# %% ../nbs/10_experiment.ipynb #c7844251
 axes = dict(step='step', images='images seen', seconds='seconds of training')
 
 def label(run, settings) -> str:
@@ -499,6 +502,9 @@ def curves(runs, x='step', y='loss', smooth=20) -> plt.Figure:
         ax.plot(xs[width - 1:], np.convolve(ys, np.ones(width)/width, 'valid'), label=label(r, varied(runs)), marker='.'*(len(ys) < 30) or None)
     if not ax.lines: raise ValueError(f'no run has a {y}')
     ax.set(xlabel=f'{axes[x]} →', ylabel=y, xscale='log', yscale='log', title=f'{y} of {len(ax.lines)} runs')
+    for axis in (ax.xaxis, ax.yaxis):                       # 20 and not 2×10¹, and between the powers of ten where they are few
+        axis.set_major_formatter(matplotlib.ticker.LogFormatter())
+        axis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(1.5, .5)))
     ax.legend(fontsize=8)
     plt.close(fig)
     return fig

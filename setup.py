@@ -9,7 +9,7 @@ config.read(Path(__file__).parent/'settings.ini', encoding='utf-8')
 c = config['DEFAULT']
 
 extras = {k.removesuffix('_requirements'): c[k].split() for k in c if k.endswith('_requirements')}
-extras['dev'] += extras['notebooks']
+extras['dev'] += extras['notebooks'] + extras['tracking']
 
 setup(
     name=c['lib_name'], version=c['version'], description=c['description'], keywords=c['keywords'].split(),

@@ -1,0 +1,344 @@
+"Runs and queues of runs: what they leave, and what damage, kills, full disks and each other do to them."
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddpm_course import experiment
+from ddpm_course.config import Config
+from ddpm_course.experiment import Experiment, ExperimentManager, Held, hold, read_json, read_metrics, read_state, write_json
+
+TINY = Config(dims=(16, 32), size=16, steps=12)
+QUICK = dict(n=136, draw=2, every=4)
+MADE = {'checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png', 'score.json', 'state.json'}
+DAMAGE = 'ignore:.*damaged'
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    "The processes that tests start have one, and the order of sums must be the same"
+    was = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(was)
+
+@pytest.fixture(scope='module')
+def peace(tmp_path_factory):
+    "A run that nobody disturbed"
+    return Experiment(TINY, tmp_path_factory.mktemp('peace'), 'run', **QUICK).run()
+
+def weights(run): return (run.folder/f'checkpoints/step-{run.config.steps:09d}/ema/model.safetensors').read_bytes()
+
+def losses(run): return [(e['step'], e['loss'], e['val']) for e in run.metrics()]
+
+def same(run, peace):
+    "Equal in every bit, each step once, and nothing left lying about"
+    assert run.state['status'] == 'done' and weights(run) == weights(peace) and losses(run) == losses(peace)
+    assert {p.name for p in run.folder.iterdir() if not p.name.startswith('damaged-')} - {'.lock'} == MADE
+    assert {p.name for p in (run.folder/'samples').iterdir()} == {p.name for p in (peace.folder/'samples').iterdir()}
+    assert run.scores == peace.scores
+
+def stop_at(monkeypatch, step, error=KeyboardInterrupt):
+    "The next run is stopped when it has done this step, and before it is written down"
+    def timed(logs, timed=experiment.timed):
+        for took, log in timed(logs):
+            if log.step == step: raise error('as the test asked')
+            yield took, log
+    monkeypatch.setattr(experiment, 'timed', timed)
+
+def stopped(folder, step):
+    run = Experiment(TINY, folder, 'run', **QUICK)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, step)
+        run.run()
+    return run
+
+@pytest.fixture(scope='module')
+def at_ten(tmp_path_factory): return stopped(tmp_path_factory.mktemp('stopped'), 10)
+
+@pytest.fixture
+def halfway(at_ten, tmp_path):
+    "A run that was stopped at step 10: it has lines up to 9, and checkpoints of 4 and 8"
+    shutil.copytree(at_ten.folder, tmp_path/'run')
+    return Experiment(TINY, tmp_path, 'run', **QUICK)
+
+def flip(path, where=.5):
+    data = bytearray(path.read_bytes())
+    data[int(len(data)*where)] ^= 1
+    path.write_bytes(data)
+
+def test_leaves_a_folder_that_explains_itself(peace, capsys):
+    assert {p.name for p in peace.folder.iterdir()} - {'.lock'} == MADE
+    assert [e['step'] for e in peace.metrics()] == list(range(1, 13)) and [e['step'] for e in peace.metrics() if e['val']] == [4, 8, 12]
+    assert {'loss', 'grad_norm', 'lr', 'images', 'seconds', 'images_per_second'} <= peace.metrics()[0].keys() and {'memory', 'cpu'} <= peace.metrics()[-1].keys()
+    assert Config.from_dict(read_json(peace.folder/'config.json')) == TINY and peace.scores['fid'] > peace.scores['floor'] > 0
+    for path in peace.folder.glob('*.json*'):
+        text = path.read_text()
+        assert not any(private in text for private in (str(Path.home()) + '/', f'"{socket.gethostname()}"', str(peace.folder.parent))), path
+    peace.run()
+    assert 'is done. Fréchet distance' in capsys.readouterr().out
+
+@pytest.mark.parametrize('step', [1, 8])                   # before the first checkpoint; with one written and its line not
+def test_ctrl_c_and_going_on(peace, tmp_path, step):
+    run = stopped(tmp_path, step)
+    assert run.state['status'] == 'interrupted' and run.state['error'] is None and len(run.metrics()) == step - 1
+    torch.manual_seed(99)
+    Experiment(TINY, tmp_path, 'run', **QUICK | dict(evaluate_every=5)).run()      # looking more often changes nothing
+    assert run.state['resumed'] == [step//4*4] and len(read_json(run.folder/'env.json')) == 2
+    same(run, peace)
+    assert 'fid' in run.metrics()[9] and run.metrics()[-1]['images'] == 12*16
+    with (run.folder/'metrics.jsonl').open('a') as f: f.write('{"step": 13, "lo')
+    assert run.metrics()[-1]['step'] == 12                   # cut off: no damage, and no word
+
+def test_ctrl_c_at_any_moment(peace, tmp_path):
+    chance, run, hit = random.Random(0), Experiment(TINY, tmp_path, 'run', **QUICK), 0
+    was = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(4):
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(.05, 1))
+            try: run.run()
+            except KeyboardInterrupt: hit += 1
+            finally: signal.setitimer(signal.ITIMER_REAL, 0)
+    finally: signal.signal(signal.SIGALRM, was)
+    run.run()
+    assert hit
+    same(run, peace)
+
+KILLER = '''
+import os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+from ddpm_course.config import Config
+from ddpm_course.experiment import Experiment
+chance, kills = random.Random(1), 0
+run = Experiment(Config(dims=(16, 32), size=16, steps=12), sys.argv[1], 'run', n=136, draw=2, every=4)
+while kills < int(sys.argv[2]):
+    if not (child := os.fork()):                    # nothing was computed in the parent yet, so this is safe
+        run.run()
+        os._exit(0)
+    time.sleep(chance.uniform(.2, 2.5))
+    os.kill(child, signal.SIGKILL)
+    kills += os.waitpid(child, 0)[1] == signal.SIGKILL
+    if run.state['status'] == 'done': break
+    assert run.state['status'] in ('waiting', 'interrupted'), run.state
+print('kills', kills)
+'''
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='forks')
+def test_killed_at_any_moment(python, peace, tmp_path):
+    done = python('-c', KILLER, tmp_path, 4, OMP_NUM_THREADS='1')
+    assert done.returncode == 0, done.stderr
+    run = Experiment(TINY, tmp_path, 'run', **QUICK).run()
+    assert int(done.stdout.split()[-1]) >= 2
+    same(run, peace)
+    assert run.state['resumed'] == sorted(run.state['resumed'])
+
+@pytest.mark.filterwarnings(DAMAGE)
+def test_damaged_files_are_named_and_kept(halfway, peace):
+    files = {name: halfway.folder/name for name in ('metrics.jsonl', 'state.json', 'env.json')}
+    flip(files['metrics.jsonl'], .1)
+    for name in ('state.json', 'env.json'): files[name].write_bytes(files[name].read_bytes()[:40])
+    damaged = {path.read_bytes() for path in files.values()}
+    with pytest.warns(UserWarning, match='metrics.jsonl is damaged in line 1'): assert len(halfway.metrics()) == 8
+    with pytest.raises(ValueError, match='state.json is damaged'): halfway.state
+    with pytest.warns(UserWarning) as said: halfway.run()
+    for name in files: assert any(f'{name} is damaged' in str(w.message) for w in said)
+    assert {path.read_bytes() for path in halfway.folder.glob('damaged-*')} == damaged
+    assert weights(halfway) == weights(peace) and halfway.state['status'] == 'done' and losses(halfway) == losses(peace)[1:]
+
+@pytest.mark.filterwarnings(DAMAGE)
+@pytest.mark.parametrize('harm', [flip, lambda p: p.write_bytes(p.read_bytes()[:1000])], ids=['bit', 'truncated'])
+def test_damaged_checkpoint_the_one_before_is_used(halfway, peace, harm):
+    harm(halfway.folder/'checkpoints/step-000000008/ema/model.safetensors')
+    with pytest.warns(UserWarning, match='step-000000008/ema/model.safetensors is damaged'): halfway.run()
+    assert halfway.state['resumed'] == [4] and list(halfway.folder.glob('checkpoints/damaged-*'))
+    same(halfway, peace)
+
+def test_config_of_a_newer_version_and_none_at_all(halfway, tmp_path):
+    run = halfway
+    config, before = run.folder/'config.json', losses(run)
+    write_json(read_json(config) | dict(colour='red'), config)
+    for do in (run.run, lambda: Experiment.open(run.folder)):
+        with pytest.raises(ValueError, match="config.json cannot be used .*'colour'.*newer"): do()
+    config.unlink()
+    for do in (run.run, lambda: Experiment.open(run.folder)):
+        with pytest.raises(FileNotFoundError, match='has no config.json: bring it back'): do()
+    manager = ExperimentManager(tmp_path, **QUICK).add(TINY, 'other')
+    with pytest.warns(UserWarning, match='run has no config.json'): assert [r.name for r in manager.runs] == ['other']
+    recipe = read_json(run.folder/'checkpoints/step-000000008/ema/config.json')['recipe']
+    write_json(recipe, config)                               # as the sentence says
+    assert losses(run) == before and Experiment.open(run.folder).config == TINY
+
+def test_state_of_a_newer_version_is_not_touched(peace, tmp_path):
+    run = Experiment(TINY, tmp_path, 'run', **QUICK)
+    ExperimentManager(tmp_path, **QUICK).add(TINY, 'run')
+    write_json(read_state(run.folder) | dict(format=2), run.folder/'state.json')
+    before = {p: p.read_bytes() for p in run.folder.iterdir()}
+    with pytest.raises(RuntimeError, match='newer ddpm_course'): run.run()
+    assert {p: p.read_bytes() for p in run.folder.iterdir()} == before
+
+def test_root_that_cannot_be_written(tmp_path):
+    (tmp_path/'file').write_text('')
+    for do in (lambda: Experiment(TINY, tmp_path/'file/runs').run(), lambda: ExperimentManager(tmp_path/'file').add(TINY)):
+        with pytest.raises(OSError, match='choose another folder'): do()
+    assert ExperimentManager(tmp_path/'nowhere').runs == [] and not (tmp_path/'nowhere').exists()
+
+def test_disk_that_fills_up(peace, tmp_path):
+    disk = tmp_path/'disk'
+    disk.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=5m', 'tmpfs', str(disk)], capture_output=True).returncode: pytest.skip('may not mount')
+    try:
+        run = Experiment(TINY, disk, 'run', **QUICK)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with pytest.raises(OSError, match=r'the checkpoint of step \d+ was not written .*make room'): run.run()
+        assert run.state['status'] in ('failed', 'interrupted') and run.state['step'] >= 4
+        assert not list(run.folder.glob('checkpoints/.new-*'))
+        subprocess.run(['mount', '-o', 'remount,size=40m', str(disk)], check=True)
+        same(run.run(), peace)
+    finally: subprocess.run(['umount', str(disk)])
+
+def test_full_disk_for_the_diary(tmp_path):
+    with pytest.raises(OSError, match='/dev/full could not be written .*make room'): experiment.FolderTracker('/dev/full').log(dict(loss=1.), 1)
+
+def test_a_name_belongs_to_one_config(peace):
+    with pytest.raises(ValueError, match='another config .seed 0 and not 1.'): Experiment(TINY.replace(seed=1), peace.folder.parent, 'run').run()
+    for name in ('../out', '.hidden', 'a/b', 'a b'):
+        with pytest.raises(ValueError, match='cannot name a folder'): Experiment(TINY, name=name)
+
+def test_queue_goes_on_after_one_that_fails(tmp_path, capsys):
+    quick = dict(n=0, draw=2, every=2, sample_every=0)
+    manager = ExperimentManager(tmp_path, **quick).add(TINY, 'broken', lr=1e30, steps=4).add(TINY, 'few', steps=2).grid(TINY, seed=[0, 1], steps=[2])
+    manager.add(TINY, 'few', steps=2)
+    assert [r.name for r in manager.runs][:2] == ['broken', 'few'] and len(manager.runs) == 4
+    manager.run_all()
+    assert manager.list()['status'].tolist() == ['failed', 'done', 'done', 'done']
+    assert 'loss became' in manager['broken'].state['error'] or 'NaN' in manager['broken'].state['error']
+    said = capsys.readouterr().out
+    assert said.count('broken failed') == 1 and said.count('Training 2 steps') == 3
+    manager.run_all()
+    assert 'failed before' in capsys.readouterr().out
+    with pytest.raises(ValueError, match='tensorbord'): ExperimentManager(tmp_path, trackers=['tensorbord'])
+
+def test_ctrl_c_stops_the_queue(monkeypatch, tmp_path):
+    manager = ExperimentManager(tmp_path, n=0, draw=2, every=2, sample_every=0).add(TINY, 'one', steps=4).add(TINY, 'two', steps=4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 3)
+        manager.run_all()
+    assert manager.list()['status'].tolist() == ['interrupted', 'waiting']
+    manager.run_all()
+    assert manager.list()['status'].tolist() == ['done', 'done'] and manager['one'].state['resumed'] == [2]
+
+def test_two_managers_on_one_folder(tmp_path, capsys):
+    quick = dict(n=0, draw=2, every=2, sample_every=0)
+    one, two = (ExperimentManager(tmp_path, **quick).add(TINY, 'a', steps=2).add(TINY, 'b', steps=2) for _ in range(2))
+    with hold(tmp_path/'a'):
+        two.run_all()
+        assert two['a'].state['status'] == 'waiting' and two['b'].state['status'] == 'done'
+        assert 'another process is at work on' in capsys.readouterr().out
+        with pytest.raises(Held): one.delete('a', confirm='a')
+        with pytest.raises(Held): one['a'].run()
+    one.run_all()
+    assert one.list()['status'].tolist() == ['done', 'done'] and not one['a'].state['resumed'] and len(read_json(tmp_path/'b/env.json')) == 1
+    with pytest.raises(ValueError, match="confirm='a'"): one.delete('a', confirm='b')
+    one.delete('a', confirm='a')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['b']
+
+def test_tables_and_figures_need_no_checkpoints(peace, tmp_path):
+    keep = shutil.ignore_patterns('checkpoints', '.lock', '*.gif')
+    for name in ('x', 'y'): shutil.copytree(peace.folder, tmp_path/name, ignore=keep)
+    write_json(read_json(tmp_path/'y/config.json') | dict(target='eps'), tmp_path/'y/config.json')
+    before = sorted(tmp_path.rglob('*'))
+    manager = ExperimentManager(tmp_path)
+    table = manager.compare()
+    assert list(table.columns[:2]) == ['target', 'status'] and table['target'].tolist() == ['v', 'eps'] and {'fid', 'floor'} <= set(table.columns)
+    assert 'accuracy' in repr(table) and '…' not in repr(table) and '...' not in repr(table)
+    for x in ('step', 'images', 'seconds'): assert len(manager.curves(x).axes[0].lines) == 2
+    assert len(manager.samples().axes) == 2 and len(manager.samples(step=8, cols=1).axes) == 2
+    assert manager.best().scores == peace.scores and manager.best('accuracy').name in 'xy'
+    assert [r.name for r in manager.select(target=['eps', 'x0'])] == ['y'] and len(manager.select(dims=(16, 32))) == 2
+    for bad, said in [(lambda: manager.select(targt='v'), "did you mean 'target'"), (lambda: manager['z'], 'there is no run'), (lambda: manager.best('speed'), 'no run'),
+                      (lambda: manager.curves('hours'), 'no axis'), (lambda: manager.samples(step=5), 'no samples')]:
+        with pytest.raises(ValueError, match=said): bad()
+    with pytest.raises(FileNotFoundError, match='no checkpoint'): manager['x'].denoiser()
+    assert sorted(tmp_path.rglob('*')) == before
+
+def test_what_cannot_be_measured_is_said(tmp_path):
+    with pytest.raises(ValueError, match='more than 128 images'): Experiment(TINY, tmp_path, 'run', n=100).run()
+    assert 'more than 128' in Experiment(TINY, tmp_path, 'run').state['error']
+
+def test_tensorboard_reads_its_files_back(monkeypatch, tmp_path):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', n=0, draw=2, every=2, trackers=['tensorboard'])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 4)
+        run.run()
+    run.run()
+    read = EventAccumulator(str(run.folder/'tensorboard')).Reload()
+    assert [s.step for s in read.Scalars('loss')] == list(range(1, 7))          # each once, although step 3 came twice
+    assert [s.value for s in read.Scalars('loss')] == pytest.approx([e['loss'] for e in run.metrics()], rel=1e-6)
+    assert [s.step for s in read.Images('samples')] == [2, 4, 6]
+
+def test_wandb_offline_run_is_on_the_disk(monkeypatch, tmp_path, capsys):
+    pytest.importorskip('wandb')
+    for name in ('WANDB_API_KEY', 'WANDB_MODE'): monkeypatch.delenv(name, raising=False)
+    run = Experiment(TINY.replace(steps=2), tmp_path, 'run', n=0, draw=2, trackers=['wandb']).run()
+    assert 'Weights & Biases is offline' in capsys.readouterr().out
+    file, = run.folder.glob('wandb/offline-run-*/*.wandb')
+    assert b'grad_norm' in file.read_bytes()
+
+def test_missing_tracker_is_one_sentence(monkeypatch, tmp_path):
+    find = experiment.importlib.util.find_spec
+    monkeypatch.setattr(experiment.importlib.util, 'find_spec', lambda name, *a: None if name == 'tensorboard' else find(name, *a))
+    with pytest.raises(ImportError, match=r"pip install 'ddpm_course\[tracking\]'"): Experiment(TINY, tmp_path, trackers=['tensorboard']).run()
+
+TWO = '''
+import os, sys
+import torch
+torch.set_num_threads(1)
+from ddpm_course import experiment
+from ddpm_course.config import Config
+from ddpm_course.experiment import ExperimentManager
+def timed(logs, timed=experiment.timed):
+    for took, log in timed(logs):
+        if os.environ.get('STOP') and log.step == 9: raise ValueError('as the test asked')
+        yield took, log
+manager = ExperimentManager(sys.argv[1], n=136, draw=2, every=4)
+manager.add(Config(dims=(16, 32), size=16, steps=3), 'first').add(Config(dims=(16, 32), size=16, steps=12), 'second').run_all(['first'])
+os.environ['STOP'] = '1'
+experiment.timed = timed
+manager.run_all()
+'''
+
+def test_two_processes_speak_with_one_voice_and_one_goes_on(python, peace, tmp_path):
+    (tmp_path/'two.py').write_text(TWO)
+    done = python('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, 'two.py', tmp_path/'runs', OMP_NUM_THREADS='1')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('Training 3 steps') == done.stdout.count('Made ') == done.stdout.count('second failed') == 1
+    assert done.stdout.count('10,000 train images') == 2                        # one a run
+    manager = ExperimentManager(tmp_path/'runs', **QUICK)
+    first, second = manager.runs
+    assert first.state['status'] == 'done' and second.state['status'] == 'failed' and len(second.metrics()) == 8
+    lines = (first.folder/'metrics.jsonl').read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [1, 2, 3] and {p.name for p in first.folder.iterdir()} - {'.lock'} == MADE
+    manager.run_all(retry=True)
+    assert second.state['status'] == 'done' and second.state['resumed'] == [8]
+    assert [start['processes'] for start in read_json(second.folder/'env.json')] == [2, 1]
+    assert [e['step'] for e in second.metrics()] == list(range(1, 13))
+    assert [e['loss'] for e in second.metrics()] == pytest.approx([e['loss'] for e in peace.metrics()], rel=.01)
+
+def test_every_bit_of_the_diary_counts(tmp_path):
+    path = tmp_path/'metrics.jsonl'
+    whole = ''.join(experiment.to_line(dict(step=s, loss=s/7)) for s in range(1, 4)).encode()
+    for at in range(0, len(whole) - 60):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1:])
+        with pytest.warns(UserWarning, match='is damaged in line'): assert len(read_metrics(path)) < 3
+    for at in range(len(whole)): assert len(experiment.parse_metrics(whole[:at])[0]) == whole[:at].count(b'\n')

@@ -85,7 +85,7 @@ class Config:
         theirs = other.as_dict()
         return {k: (v, theirs[k]) for k, v in self.as_dict().items() if v != theirs[k]}
 
-# %% ../nbs/08a_config.ipynb #aaa6e6e5
+# %% ../nbs/08a_config.ipynb #16c4211a
 presets = {'quickstart': Config(),
-           'fashion-mnist': Config(full=True, steps=15_000),
+           'fashion-mnist': Config(full=True, steps=12_000),
            'mnist': Config(data='mnist', size=128, steps=1600, optimizer='adamw', lr=2e-3)}

@@ -23,8 +23,8 @@ def test_requirements_are_what_exported_code_imports(root):
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
     imported -= set(sys.stdlib_module_names) | {'ddpm_course'}
     names = {'PIL': 'pillow'}
-    required = {re.split('[<>=]', r)[0] for r in settings(root)['requirements'].split()}
-    assert {names.get(i, i) for i in imported} == required
+    required, optional = ({re.split('[<>=]', r)[0] for r in settings(root)[k].split()} for k in ('requirements', 'tracking_requirements'))
+    assert {names.get(i, i) for i in imported} - optional == required - optional
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):

@@ -44,6 +44,7 @@ def same(run, peace):
     assert {p.name for p in run.folder.iterdir() if not p.name.startswith('damaged-')} - {'.lock'} == MADE
     assert {p.name for p in (run.folder/'samples').iterdir()} == {p.name for p in (peace.folder/'samples').iterdir()}
     assert run.scores == peace.scores
+    assert (run.folder/'metrics.jsonl').read_text().count('\n') == run.config.steps
 
 def stop_at(monkeypatch, step, error=KeyboardInterrupt):
     "The next run is stopped when it has done this step, and before it is written down"

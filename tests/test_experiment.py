@@ -44,6 +44,7 @@ def same(run, peace):
     assert {p.name for p in run.folder.iterdir() if not p.name.startswith('damaged-')} - {'.lock'} == MADE
     assert {p.name for p in (run.folder/'samples').iterdir()} == {p.name for p in (peace.folder/'samples').iterdir()}
     assert run.scores == peace.scores
+    assert (run.folder/'metrics.jsonl').read_text().count('\n') == run.config.steps
 
 def stop_at(monkeypatch, step, error=KeyboardInterrupt):
     "The next run is stopped when it has done this step, and before it is written down"
@@ -277,15 +278,15 @@ def test_what_cannot_be_measured_is_said(tmp_path):
 def test_tensorboard_reads_its_files_back(monkeypatch, tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', n=0, draw=2, every=2, trackers=['tensorboard'])
+    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', n=0, draw=2, every=3, trackers=['tensorboard'])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 4)
+        stop_at(patch, 5)
         run.run()
     run.run()
     read = EventAccumulator(str(run.folder/'tensorboard')).Reload()
-    assert [s.step for s in read.Scalars('loss')] == list(range(1, 7))          # each once, although step 3 came twice
+    assert [s.step for s in read.Scalars('loss')] == list(range(1, 7))          # each once, although step 4 came twice
     assert [s.value for s in read.Scalars('loss')] == pytest.approx([e['loss'] for e in run.metrics()], rel=1e-6)
-    assert [s.step for s in read.Images('samples')] == [2, 4, 6]
+    assert [s.step for s in read.Images('samples')] == [3, 6]
 
 def test_wandb_offline_run_is_on_the_disk(monkeypatch, tmp_path, capsys):
     pytest.importorskip('wandb')

@@ -33,7 +33,7 @@ def known(names, kind):
         raise ValueError(f'there is no {kind} {name!r}' + (f': did you mean {near[0]!r}?' if near else f'; there are {", ".join(names)}'))
     return lambda name: name if name in names else refuse(name)
 
-# %% ../nbs/08a_config.ipynb #e16fcca9
+# %% ../nbs/08a_config.ipynb #fcfe4cb3
 @dataclass(frozen=True)
 class Config:
     "All that is decided before a training; words are names in the tables of the chapters"
@@ -46,7 +46,7 @@ class Config:
     patch: int = 2                    # side of the squares of pixels that become channels at the entrance
     attention: bool = True            # linear attention at each level
     size: int = 64                    # images a step, over all processes
-    steps: int = 1100                 # of the optimiser
+    steps: int = 800                  # of the optimiser
     optimizer: Literal['adamw', 'muon'] = 'muon'
     lr: float = 3e-3                  # the optimiser's largest learning rate
     learning_rate: Literal['constant', 'linear', 'half', 'cosine', 'onecycle'] = 'half'  # its course over the run

@@ -9,14 +9,13 @@ __all__ = ['extra', 'tracker_kinds', 'FORMAT', 'shapes', 'compared', 'axes', 'lo
            'go', 'Experiment', 'Table', 'varied', 'outcome', 'comparison', 'label', 'curves', 'sample_sheet',
            'ExperimentManager', 'attempt', 'fits']
 
-# %% ../nbs/10_experiment.ipynb #079a9c67
+# %% ../nbs/10_experiment.ipynb #d6711d1b
 import contextlib, hashlib, importlib.metadata, importlib.util, io, itertools, json, os, platform, re, secrets, shutil, subprocess, time, warnings, zlib
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
 import psutil
@@ -25,6 +24,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from .config import Config, known
@@ -182,14 +182,13 @@ class FolderTracker(GeneralTracker):
             with self.path.open('a', encoding='utf-8') as f: f.write(to_line(dict(step=step) | values))
         except OSError as e: raise OSError(f'{self.path} could not be written ({e.strerror}): make room, and start again') from None
 
-# %% ../nbs/10_experiment.ipynb #0870304b
+# %% ../nbs/10_experiment.ipynb #9112db08
 def wandb_tracker(run, done):
     "Weights & Biases; says whether anything leaves this machine"
-    import wandb
     mode = os.environ.get('WANDB_MODE') or ('online' if os.environ.get('WANDB_API_KEY') else 'offline')
     print(f'Weights & Biases is {mode}' + (f': upload what it writes with `wandb sync {run.folder}/wandb/offline-*`' if mode == 'offline' else ''))
     same = dict(id=hashlib.sha256(run.name.encode()).hexdigest()[:12], resume='allow') if mode == 'online' else {}
-    return WandBTracker('ddpm_course', name=run.name, dir=run.folder, mode=mode, settings=wandb.Settings(silent=True), **same)
+    return WandBTracker('ddpm_course', name=run.name, dir=run.folder, mode=mode, settings=dict(silent=True), **same)
 
 extra = "pip install 'ddpm_course[tracking]'"
 tracker_kinds = dict(               # name -> what to install, and (run, steps that are done) -> a tracker of Accelerate
@@ -483,7 +482,7 @@ def comparison(runs, metrics=compared) -> Table:
     rows = [{s: r.config.as_dict()[s] for s in settings} | {c: f.get(c) for c in columns} for r, f in zip(runs, found)]
     return Table(pd.DataFrame(rows, pd.Index([r.name for r in runs], name='run')).round(4))
 
-# %% ../nbs/10_experiment.ipynb #c7844251
+# %% ../nbs/10_experiment.ipynb #8afa0b8a
 axes = dict(step='step', images='images seen', seconds='seconds of training')
 
 def label(run, settings) -> str:
@@ -502,9 +501,8 @@ def curves(runs, x='step', y='loss', smooth=20) -> plt.Figure:
         ax.plot(xs[width - 1:], np.convolve(ys, np.ones(width)/width, 'valid'), label=label(r, varied(runs)), marker='.'*(len(ys) < 30) or None)
     if not ax.lines: raise ValueError(f'no run has a {y}')
     ax.set(xlabel=f'{axes[x]} →', ylabel=y, xscale='log', yscale='log', title=f'{y} of {len(ax.lines)} runs')
-    for axis in (ax.xaxis, ax.yaxis):                       # 20 and not 2×10¹, and between the powers of ten where they are few
-        axis.set_major_formatter(matplotlib.ticker.LogFormatter())
-        axis.set_minor_formatter(matplotlib.ticker.LogFormatter(minor_thresholds=(1.5, .5)))
+    for axis in (ax.xaxis, ax.yaxis):                       # 0.2, 0.5, 1 and not powers of ten alone
+        axis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter='{x:g}', minor_formatter=NullFormatter())
     ax.legend(fontsize=8)
     plt.close(fig)
     return fig

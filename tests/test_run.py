@@ -28,7 +28,7 @@ def last(folder): return max((p.name for p in folder.glob('checkpoints/step-*'))
 def begin(root, tmp_path, name, steps):
     "Start a training, and return it when it has written a checkpoint"
     was, folder = last(tmp_path/'runs'/name), tmp_path/'runs'/name
-    run = subprocess.Popen([sys.executable, *words(name, steps)], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(root), MPLBACKEND='agg'),
+    run = subprocess.Popen([sys.executable, *words(name, steps)], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(root), MPLBACKEND='agg', TQDM_DISABLE='1'),
                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))   # a CI job may ignore Ctrl-C
     until = time.time() + 120

@@ -33,18 +33,18 @@ def known(names, kind):
         raise ValueError(f'there is no {kind} {name!r}' + (f': did you mean {near[0]!r}?' if near else f'; there are {", ".join(names)}'))
     return lambda name: name if name in names else refuse(name)
 
-# %% ../nbs/08a_config.ipynb #fcfe4cb3
+# %% ../nbs/08a_config.ipynb #4b62921a
 @dataclass(frozen=True)
 class Config:
     "All that is decided before a training; words are names in the tables of the chapters"
     data: Literal['fashion_mnist', 'mnist', 'cifar10'] = 'fashion_mnist'  # what to learn to draw
-    full: bool = False                # all its images, and not only the 10,000 that come with the course
+    full: bool = False                # all its images, and not only the part that comes with the course
     target: Literal['x0', 'eps', 'v', 'flow'] = 'v'  # what the network says
     schedule: Literal['linear', 'cosine', 'cosine_betas', 'sigmoid', 'flow', 'vp', 've'] = 'cosine'  # how much noise at which time
     dims: tuple[int, ...] = (64, 128) # channels of the UNet, one number a level
     blocks: int = 1                   # ResNet blocks a level
     patch: int = 2                    # side of the squares of pixels that become channels at the entrance
-    attention: bool = True            # linear attention at each level
+    attention: bool = True            # linear attention at each level, softmax attention at the bottom
     size: int = 64                    # images a step, over all processes
     steps: int = 800                  # of the optimiser
     optimizer: Literal['adamw', 'muon'] = 'muon'

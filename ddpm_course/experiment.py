@@ -4,10 +4,10 @@
 __all__ = ['extra', 'tracker_kinds', 'FORMAT', 'shapes', 'compared', 'axes', 'lower', 'to_line', 'from_line', 'parse_metrics',
            'read_metrics', 'write_json', 'read_json', 'put_aside', 'salvaged', 'go_back', 'Held', 'held', 'hold',
            'leads', 'led', 'tell', 'commit', 'now', 'environment', 'usage', 'FolderTracker', 'wandb_tracker',
-           'make_tracker', 'run_name', 'read_run_config', 'read_state', 'claim', 'pictures', 'ruler', 'scored',
-           'write_grid', 'watch', 'note', 'swallowed', 'timed', 'follow', 'begin', 'summary', 'finish', 'one_line',
-           'go', 'Experiment', 'Table', 'varied', 'outcome', 'comparison', 'label', 'curves', 'sample_sheet',
-           'ExperimentManager', 'attempt', 'fits']
+           'make_tracker', 'run_name', 'read_run_config', 'read_state', 'claim', 'pictures', 'check_measuring',
+           'scored', 'write_grid', 'watch', 'note', 'swallowed', 'timed', 'follow', 'begin', 'summary', 'finish',
+           'one_line', 'go', 'Experiment', 'Table', 'varied', 'outcome', 'comparison', 'label', 'curves',
+           'sample_sheet', 'ExperimentManager', 'attempt', 'fits']
 
 # %% ../nbs/10_experiment.ipynb #d6711d1b
 import contextlib, hashlib, importlib.metadata, importlib.util, io, itertools, json, os, platform, re, secrets, shutil, subprocess, time, warnings, zlib
@@ -182,7 +182,7 @@ class FolderTracker(GeneralTracker):
             with self.path.open('a', encoding='utf-8') as f: f.write(to_line(dict(step=step) | values))
         except OSError as e: raise OSError(f'{self.path} could not be written ({e.strerror}): make room, and start again') from None
 
-# %% ../nbs/10_experiment.ipynb #9112db08
+# %% ../nbs/10_experiment.ipynb #ca699b1a
 def wandb_tracker(run, done):
     "Weights & Biases; says whether anything leaves this machine"
     mode = os.environ.get('WANDB_MODE') or ('online' if os.environ.get('WANDB_API_KEY') else 'offline')
@@ -190,7 +190,7 @@ def wandb_tracker(run, done):
     same = dict(id=hashlib.sha256(run.name.encode()).hexdigest()[:12], resume='allow') if mode == 'online' else {}
     return WandBTracker('ddpm_course', name=run.name, dir=run.folder, mode=mode, settings=dict(silent=True), **same)
 
-extra = "pip install 'ddpm_course[tracking]'"
+extra = "in the clone: pip install -e '.[tracking]'"
 tracker_kinds = dict(               # name -> what to install, and (run, steps that are done) -> a tracker of Accelerate
     tensorboard = (extra, lambda run, done: TensorBoardTracker('tensorboard', run.folder, purge_step=done + 1)),
     wandb       = (extra, wandb_tracker),
@@ -199,7 +199,7 @@ tracker_kinds = dict(               # name -> what to install, and (run, steps t
 def make_tracker(name, run, done):
     "A row of `tracker_kinds`. Raises ImportError with the command that installs what is missing"
     install, make = tracker_kinds[name]
-    if importlib.util.find_spec(name) is None: raise ImportError(f'the tracker {name} is not installed: {install}')
+    if install and importlib.util.find_spec(name) is None: raise ImportError(f'the tracker {name} is not installed: {install}')
     return make(run, done)
 
 # %% ../nbs/10_experiment.ipynb #059aa71b
@@ -247,7 +247,7 @@ def claim(folder, config: Config, **settings) -> Path:
         raise ValueError(f'{folder} holds a run with another config ({what}): choose another name, or delete it')
     return folder
 
-# %% ../nbs/10_experiment.ipynb #9a82cbad
+# %% ../nbs/10_experiment.ipynb #a84c1727
 shapes = dict(cifar10=(3, 32, 32))                      # of images that are not 28×28 and grey
 
 def pictures(denoiser, data, n, steps, sampler=ddim):
@@ -256,15 +256,18 @@ def pictures(denoiser, data, n, steps, sampler=ddim):
     with torch.no_grad(), autocast(next(denoiser.parameters()).device):
         return generate(Clipped(denoiser), n, steps, sampler, labels, shape=shapes.get(data, (1, 28, 28))), labels
 
-def ruler(data):
-    "The `reference` of a data set; making its network draws weights, and the global generator is left as it was"
-    with torch.random.fork_rng(devices=[]): return reference(data)
+def check_measuring(data, n):
+    "Raises ValueError where n images cannot be measured; 0 always can"
+    if not n: return
+    try: d = len(reference(data).moments.mean)
+    except ValueError as e: raise ValueError(f'{e}; to train without measuring, take n=0 (--measure 0)') from None
+    if n <= d: raise ValueError(f'n is {n}: to measure takes more than {d} images, or 0 for none')
 
 def scored(run, denoiser):
     "(Scores of n images, the images)"
     n, draw = run.settings['n'], run.settings['draw']
     images, labels = pictures(denoiser, run.config.data, n, draw)
-    return measure(images, ruler(run.config.data), labels, settings=dict(steps=draw, sampler='ddim', eta=0., seed=0)), images
+    return measure(images, run.config.data, labels, settings=dict(steps=draw, sampler='ddim', eta=0., seed=0)), images
 
 def write_grid(denoiser, run, step):
     "samples/step-….png: four of each class from the same noise each time; returns the picture"
@@ -300,7 +303,7 @@ def swallowed(run, done, seconds) -> dict:
     return dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=state['optimizer']['groups'][0]['lr'], val=state['val'],
                 images=done*run.config.size, seconds=seconds)
 
-# %% ../nbs/10_experiment.ipynb #425f382c
+# %% ../nbs/10_experiment.ipynb #55b7741f
 def timed(logs):
     "Each item with the seconds that it took to come"
     while True:
@@ -311,8 +314,7 @@ def timed(logs):
 def follow(run, done):
     "Train to the end; the first process watches"
     config, s, lead, seconds = run.config, run.settings, leads(), 0.
-    if s['n'] and s['n'] <= (d := len(ruler(config.data).moments.mean)):
-        raise ValueError(f'n is {s["n"]}: to measure takes more than {d} images, or 0 for none')
+    check_measuring(config.data, s['n'])
     own = [FolderTracker(run.folder/'metrics.jsonl')] + [make_tracker(t, run, done) for t in s['trackers']] if lead else None
     accelerator = Accelerator(cpu=pick_device().type == 'cpu', log_with=own)
     accelerator.init_trackers('ddpm_course', {k: str(v) if isinstance(v, list) else v for k, v in config.as_dict().items()})
@@ -333,7 +335,7 @@ def follow(run, done):
             bar.set_postfix(loss=f'{log.loss:.3f}', refresh=False)
             bar.update()
 
-# %% ../nbs/10_experiment.ipynb #cd3a8ac6
+# %% ../nbs/10_experiment.ipynb #270d361d
 def begin(run, lock) -> int | None:
     "Take hold of the folder and make it ready; returns how many steps are done, or None when everything is"
     folder = run.folder
@@ -342,7 +344,7 @@ def begin(run, lock) -> int | None:
     claim(folder, run.config)                                               # nobody else can change it now
     for left in [*folder.glob('.*-????????.*'), *folder.glob('samples/.*-????????.*')]: left.unlink()    # of a process that was killed
     state = salvaged(lambda: read_state(folder), folder/'state.json', dict(status='waiting', resumed=[]))
-    if state['status'] == 'done' and (folder/'score.json').exists() and all(state['settings'].get(k) == run.settings[k] for k in ('n', 'draw')):
+    if state['status'] == 'done' and (not run.settings['n'] or (folder/'score.json').exists()) and all(state['settings'].get(k) == run.settings[k] for k in ('n', 'draw')):
         print(f'{folder} is done. {summary(run)}')
         return None
     starts = salvaged(lambda: read_json(folder/'env.json'), folder/'env.json', [])
@@ -396,7 +398,7 @@ def go(run):
             if leads(): note(run, status='interrupted' if stopped else 'failed', error=None if stopped else one_line(e))
             raise
 
-# %% ../nbs/10_experiment.ipynb #4906fd7b
+# %% ../nbs/10_experiment.ipynb #67e87a3c
 class Experiment:
     "A training with its folder: run it, stop it, run it again, look at it"
     def __init__(
@@ -413,6 +415,7 @@ class Experiment:
         self.config, self.name = config or Config(), name or run_name(config or Config())
         if not re.fullmatch(r'(?!\.)[\w=,.+-]+', self.name): raise ValueError(f'{self.name!r} cannot name a folder: take letters, digits and = , . + - _')
         for t in trackers: known(list(tracker_kinds), 'tracker')(t)
+        if evaluate_every and not n: raise ValueError('evaluate_every measures n images, and n is 0')
         self.folder = Path(root)/self.name
         self.settings = dict(n=n, draw=draw, every=every, trackers=list(trackers), sample_every=sample_every, evaluate_every=evaluate_every)
 

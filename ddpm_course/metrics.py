@@ -98,7 +98,7 @@ def accuracy(net, data: ImageSet, batch=500) -> float:
     right = [(net(to_float(i).to(device)).argmax(1).cpu() == l).sum() for i, l in zip(data.images.split(batch), data.labels.split(batch))]
     return sum(right).item()/len(data.labels)
 
-# %% ../nbs/08_metrics.ipynb #6eed3d70
+# %% ../nbs/08_metrics.ipynb #f456f76a
 class Frozen(NamedTuple):
     "A feature network that never changes again, and what is stored beside it"
     folder: str     # in data/models
@@ -148,8 +148,8 @@ def classifier(
     "The frozen classifier of a data set, or a new one trained as it was. Raises FileNotFoundError or ValueError naming a missing or damaged file"
     row = frozen_row(name)
     if data is not None: return train_classifier(data, **row.recipe)
-    net = Classifier(classes=len(row.classes))
-    net.load_state_dict(read_frozen(row.folder, 'model.safetensors', row.weights))
+    with torch.device('meta'): net = Classifier(classes=len(row.classes))          # shapes alone: no weights are drawn
+    net.load_state_dict(read_frozen(row.folder, 'model.safetensors', row.weights), assign=True)
     return net.eval()
 
 # %% ../nbs/08_metrics.ipynb #ab15cb43
@@ -249,7 +249,7 @@ def frechet_bias(
     var = (z**2).T @ z**2/len(z) - values.diag()**2           # of z_i z_j
     return (values.sum() + (var/(values[:, None] + values)).sum()/2).item()
 
-# %% ../nbs/08_metrics.ipynb #4948b7b2
+# %% ../nbs/08_metrics.ipynb #62b37421
 class Value(NamedTuple):
     "A number and its spread: a standard deviation, or None where there is none"
     mean: float
@@ -269,7 +269,7 @@ class Reference(NamedTuple):
     def typical(self, metric, n) -> Value:
         "What n real training images get: mean and spread over draws; between the stored n, and beyond, along a line in 1/n"
         ns = sorted(m for m in self.real if metric in self.real[m])
-        at = min(range(len(ns) - 1), key=lambda i: abs(1/n - (1/ns[i] + 1/ns[i + 1])/2))
+        at = next((i for i in range(len(ns) - 2) if n <= ns[i + 1]), len(ns) - 2)
         left, right = (self.real[ns[i]][metric].double() for i in (at, at + 1))
         w = (1/n - 1/ns[at])/(1/ns[at + 1] - 1/ns[at])
         line = lambda a, b, w: (a + w*(b - a)).item()

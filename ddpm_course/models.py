@@ -121,7 +121,7 @@ def write_score(
     with atomic_write(path) as temporary: temporary.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     return found
 
-# %% ../nbs/09_ddpm.ipynb #6dc9264d
+# %% ../nbs/09_ddpm.ipynb #d223b51c
 def card(
     name, config: dict,  # what config.json says
     **about,             # command, data, time, machine, …: a line each
@@ -129,7 +129,7 @@ def card(
     "A model card in Markdown, from the recipe, the checksum and what else is known"
     r = config['recipe']
     lines = dict(recipe=', '.join(f'{k} {v}' for k, v in r.items()), seed=r.get('seed'), **about, **{'SHA-256 of the weights': config['sha256']})
-    return (f'# {name}\n\nA denoising diffusion model of `ddpm_course`: 28×28 grey images, with labels ({", ".join(config["classes"])}) or without. '
+    return (f'# {name}\n\nA denoising diffusion model of `ddpm_course`: {"32×32 colour" if r["data"] == "cifar10" else "28×28 grey"} images, with labels ({", ".join(config["classes"])}) or without. '
             f'The weights are the moving average, in half precision.\n\n| | |\n|---|---|\n' + ''.join(f'| {k} | {v} |\n' for k, v in lines.items()) +
             f"\n```python\nfrom ddpm_course.models import pretrained\nfrom ddpm_course.sampling import Clipped, generate\n\n"
             f"images = generate(Clipped(pretrained('{name}')), 10, c=range(10))\n```\n")

@@ -85,7 +85,7 @@ def read_checked(
                 raise ValueError(f'{path} holds {other.title} {part}, not {files.title} {name}: put the right file there')
     raise ValueError(f'{path} is not the {name} of {files.title} (its bytes are not the published ones): delete it and fetch it again')
 
-# %% ../nbs/01_data.ipynb #f467fddb
+# %% ../nbs/01_data.ipynb #7241068f
 class ImageSet(NamedTuple):
     "Images with their labels"
     images: torch.Tensor  # (n, c, h, w), uint8
@@ -99,8 +99,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'ddpm_course'
 
 def repo_data() -> list[Path]:
-    "Where the repository's data folder may be: in or above the working directory, or beside the package"
-    return [folder/'data' for folder in (Path.cwd(), Path.cwd().parent, Path(core.__file__).parent.parent)]
+    "Where the course's data folder may be: in or above the working directory, beside the package (a clone), or in it (a wheel)"
+    package = Path(core.__file__).parent
+    return [Path.cwd()/'data', Path.cwd().parent/'data', package.parent/'data', package/'_data']
 
 def _places(files, root, full):
     "(description, folder) of each place to look in, in order"

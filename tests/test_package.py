@@ -30,24 +30,40 @@ def test_requirements_are_what_exported_code_imports(root):
 def wheel(tmp_path_factory):
     from conftest import ROOT
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')      # a build leaves things beside its source
-    shutil.copytree(ROOT/'ddpm_course', source/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('ddpm_course', 'data'): shutil.copytree(ROOT/name, source/name, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'): shutil.copy(ROOT/name, source)
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', out, source], check=True)
     return next(out.glob('*.whl'))
 
-def test_wheel_holds_the_package_alone(wheel):
+def test_wheel_holds_the_package_and_its_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert 'ddpm_course/core.py' in names
+    assert {'ddpm_course/core.py', 'ddpm_course/_data/models/ddpm-fashion-mnist/model.safetensors'} <= set(names)
+    assert wheel.stat().st_size < 40e6
     assert not [n for n in names if not re.match(r'ddpm_course(-[\d.]+\.dist-info)?/', n)]
     words = next(zipfile.ZipFile(wheel).read(n).decode() for n in names if n.endswith('entry_points.txt'))
     assert re.search(r'^ddpm-course *= *ddpm_course\.cli:main$', words, re.M)
 
-def test_installed_wheel_works_outside_the_repository(wheel, python, tmp_path):
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', tmp_path/'site', wheel], check=True)
-    done = python('-c', 'import ddpm_course.toy as m; print(m.__file__); m.mnist(root="nowhere")', PYTHONPATH=str(tmp_path/'site'))
-    assert str(tmp_path/'site') in done.stdout
+@pytest.fixture(scope='module')
+def site(wheel, tmp_path_factory):
+    "A folder with the installed wheel"
+    folder = tmp_path_factory.mktemp('site')
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', folder, wheel], check=True)
+    return folder
+
+def test_readme_code_works_outside_the_repository(site, python, root, tmp_path):
+    section = (root/'README.md').read_text().split('## Use it as a library')[1].split('\n## ')[0]
+    code = '\n'.join(re.findall(r'^```python\n(.*?)^```', section, re.M | re.S))
+    assert 'pretrained(' in code and 'diffusion_loss(' in code
+    done = python('-c', code + '\nprint(generate.__code__.co_filename, len(sneakers))', PYTHONPATH=str(site), XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert str(site) in done.stdout and done.stdout.split()[-1] == '4'
+
+def test_installed_wheel_says_what_it_lacks(site, python, tmp_path):
+    site = shutil.copytree(site, tmp_path/'site', ignore=shutil.ignore_patterns('_data'))
+    done = python('-c', 'import ddpm_course.toy as m; print(m.__file__); m.mnist(root="nowhere")', PYTHONPATH=str(site))
+    assert str(site) in done.stdout
     assert 'nowhere is not a folder' in done.stderr.splitlines()[-1]
-    done = python('-m', 'ddpm_course.cli', 'sample', PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path))
+    done = python('-m', 'ddpm_course.cli', 'sample', PYTHONPATH=str(site), XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 1 and 'copy the folder to' in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 def test_metadata_stands_in_one_place(root):

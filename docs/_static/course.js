@@ -1,7 +1,7 @@
 // Small things that need a browser. Every page can be read without them.
 (() => {
   // What scrolls sideways must be reachable by keyboard; what does not need not be.
-  const scrollers = '.highlight pre, .table-wrapper, div.math, .frame-slider, .output pre';
+  const scrollers = '.highlight pre, .table-wrapper, table.dataframe, div.math, .frame-slider, .output pre';
   const reach = () => document.querySelectorAll(scrollers).forEach(e => {
     if (e.scrollWidth > e.clientWidth + 1) { e.tabIndex = 0; } else if (e.tabIndex === 0) e.removeAttribute('tabindex');
   });

@@ -454,9 +454,11 @@ class Experiment:
 
     def __repr__(self): return f'Experiment({self.name}: {self.state["status"]}, step {self.state["step"]:,} of {self.config.steps:,})'
 
-# %% ../nbs/10_experiment.ipynb #222abba0
+# %% ../nbs/10_experiment.ipynb #bbb94457
 class Table(pd.DataFrame):
-    "A DataFrame that shows all its columns, in a terminal too"
+    "A DataFrame that shows all its columns, in a terminal too; what is made of one is one"
+    @property
+    def _constructor(self): return Table
     def __repr__(self): return self.to_string(na_rep='')
     def _repr_html_(self): return self.to_html(na_rep='', border=0)
 

@@ -277,6 +277,15 @@ def test_tables_and_figures_need_no_checkpoints(peace, tmp_path):
 def test_what_cannot_be_measured_is_said(tmp_path):
     with pytest.raises(ValueError, match='more than 128 images'): Experiment(TINY, tmp_path, 'run', n=100).run()
     assert 'more than 128' in Experiment(TINY, tmp_path, 'run').state['error']
+    with pytest.raises(ValueError, match='take n=0'): Experiment(TINY.replace(data='cifar10'), tmp_path, 'colour', n=136).run()
+    with pytest.raises(ValueError, match='n is 0'): Experiment(TINY, tmp_path, n=0, evaluate_every=4)
+
+def test_a_run_that_is_not_measured_is_done_once(tmp_path, capsys):
+    run = Experiment(TINY, tmp_path, n=0, draw=2).run()
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob('*') if p.name != '.lock'}
+    run.run()
+    assert 'is done' in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in run.folder.rglob('*') if p.name != '.lock'}
 
 def test_tensorboard_reads_its_files_back(monkeypatch, tmp_path):
     pytest.importorskip('tensorboard')

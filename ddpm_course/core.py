@@ -110,7 +110,7 @@ def mosaic(
     pixels = torch.cat([pixels, pixels.new_full((missing, *pixels.shape[1:]), 255)])
     return rearrange(pixels, '(rows cols) c h w -> (rows h) (cols w) c', cols=cols).numpy()
 
-# %% ../nbs/00_core.ipynb #8e2fcffa
+# %% ../nbs/00_core.ipynb #c1091a8d
 def show_images(
     images,          # (n, c, h, w), or a list of such batches: one a row
     titles=None,     # a text over each image (over each column, if `images` is a list)
@@ -124,12 +124,14 @@ def show_images(
         images = list(images)
         if not images: raise ValueError('there are no images to show')
         if len({len(row) for row in images}) != 1: raise ValueError('the rows must be equally long')
+        if len({tuple(row.shape[1:]) for row in images}) != 1: raise ValueError('the images of all rows must have the same channels, height and width')
         cols, images = len(images[0]), torch.cat([to_pixels(row) for row in images])
     if images.dim() != 4: raise ValueError(f'show_images takes (n, c, h, w), and this is {tuple(images.shape)}')
     if len(images) == 0: raise ValueError('there are no images to show')
     cols = min(cols or 10, len(images))
     n_rows, (h, w) = -(-len(images)//cols), (images.shape[-2] + 4, images.shape[-1] + 4)
     if rows is not None and len(rows) != n_rows: raise ValueError(f'{len(rows)} row labels for {n_rows} rows')
+    if titles is not None and len(titles) > len(images): raise ValueError(f'{len(titles)} titles for {len(images)} images')
     per_image = titles is not None and len(titles) > cols        # titles under the first row need room between rows
     picture = mosaic(images, cols)
     if per_image:
@@ -149,11 +151,12 @@ def show_images(
     plt.close(fig)                                               # shown where it is returned, and nowhere else
     return fig
 
-# %% ../nbs/00_core.ipynb #5ba78655
-def _moments(frames):
-    "The frames of a trajectory as a list; raises ValueError when there are none"
+# %% ../nbs/00_core.ipynb #00fba3f5
+def _moments(frames, labels=None):
+    "The frames of a trajectory as a list; raises ValueError when there are none, or not as many as labels"
     frames = list(frames)
     if not frames: raise ValueError('there are no frames: a trajectory has at least one moment')
+    if labels is not None and len(labels) != len(frames): raise ValueError(f'{len(labels)} labels for {len(frames)} frames')
     return frames
 
 def film_strip(
@@ -163,7 +166,7 @@ def film_strip(
     title=None, size=.8,
 ) -> plt.Figure:
     "The images of a trajectory, one a row, at evenly spaced moments from left to right"
-    frames = torch.stack(_moments(frames))
+    frames = torch.stack(_moments(frames, labels))
     shown = torch.linspace(0, len(frames) - 1, min(cols, len(frames))).round().int().tolist()
     titles = None if labels is None else [labels[i] for i in shown]
     return show_images(list(frames[shown].transpose(0, 1)), titles=titles, title=title, size=size)
@@ -202,7 +205,7 @@ def save_gif(
         pages[0].save(temporary, save_all=True, append_images=pages[1:], duration=times, loop=0)
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #a6f1b088
+# %% ../nbs/00_core.ipynb #3d9467ea
 class FrameSlider:
     "A trajectory to drag through: HTML with the frames inside, no kernel needed"
     def __init__(
@@ -214,8 +217,7 @@ class FrameSlider:
         start=-1,         # the moment shown first
         title='frames',   # what it shows, for readers who cannot see it
     ):
-        pages = [mosaic(f, min(cols, len(f))) for f in _moments(frames)]
-        if labels is not None and len(labels) != len(pages): raise ValueError(f'{len(labels)} labels for {len(pages)} frames')
+        pages = [mosaic(f, min(cols, len(f))) for f in _moments(frames, labels)]
         buffer = io.BytesIO()
         Image.fromarray(np.concatenate(pages)).quantize(64).save(buffer, 'PNG', optimize=True)
         self.png, self.n, (self.h, self.w) = base64.b64encode(buffer.getvalue()).decode(), len(pages), pages[0].shape[:2]

@@ -114,7 +114,7 @@ def _places(files, root, full):
     places = [(str(Path(r)/sub), Path(r)/sub) for r in roots for sub in files.folders]
     return places if full else places + cut
 
-# %% ../nbs/01_data.ipynb #01464b68
+# %% ../nbs/01_data.ipynb #559f2c44
 def load_idx(
     files: IdxSet,
     split='train',           # 'train' or 'test'
@@ -124,6 +124,7 @@ def load_idx(
 ) -> ImageSet:
     "Images and labels of `files`. Raises FileNotFoundError or ValueError with one sentence that says what to do"
     if split not in ('train', 'test'): raise ValueError(f"split is 'train' or 'test', not {split!r}")
+    if root is not None and full is False: raise ValueError("full=False is the course's own cut, and root names another place: leave one of them out")
     if root is not None and not Path(root).is_dir(): raise FileNotFoundError(f'{root} is not a folder')
     prefix = dict(train='train', test='t10k')[split]
     for source, folder in _places(files, root, full):
@@ -142,7 +143,7 @@ def load_idx(
     place = root if root is not None else 'any of the places where it is looked for'
     debian = ', or on Debian `apt install dataset-fashion-mnist`' if files is fashion_mnist_files else ''
     raise FileNotFoundError(f'{wanted} is not in {place}: pass download=True{debian}, or copy its four files to '
-                            f'{cache_folder()/files.folders[0]}')
+                            f'{root if root is not None else cache_folder()/files.folders[0]}')
 
 def _download(files, split, dataset):
     "Fetch the full set into the cache by torchvision, then load it"
@@ -213,21 +214,23 @@ def load_data(name: str, split='train', **kwargs) -> ImageSet:
     raise ValueError(f"there is no data set {name!r}; did you mean {close[0]!r}?" if close else
                      f"there is no data set {name!r}; known are {', '.join(datasets)}")
 
-# %% ../nbs/01_data.ipynb #ed766adf
+# %% ../nbs/01_data.ipynb #cc6246b4
 def take(
     data: ImageSet,
     classes=None,     # names or numbers to keep (default: all)
     per_class=None,   # at most so many of each, the first ones (default: all)
 ) -> ImageSet:        # labels keep their numbers
     "A part of a data set. Raises ValueError when nothing would remain, or on an unknown class"
-    wanted = range(len(data.classes)) if classes is None else [classes] if isinstance(classes, (str, int)) else list(classes)
-    keep = []
+    wanted = range(len(data.classes)) if classes is None else [classes] if isinstance(classes, (str, int)) else np.asarray(classes, object).tolist()
+    if per_class is not None and per_class < 1: raise ValueError(f'per_class is at least 1, not {per_class}')
+    numbers = []
     for c in wanted:
         k = data.classes.index(c) if c in data.classes else c
         if not isinstance(k, int) or not 0 <= k < len(data.classes):
             raise ValueError(f"{data.name} has no class {c!r}; its classes are {', '.join(data.classes)}")
-        keep.append((data.labels == k).nonzero()[:per_class, 0])
-    if not sum(map(len, keep)): raise ValueError(f'no image of {data.name} is left: choose at least one class, and per_class above 0')
+        numbers.append(k)
+    keep = [(data.labels == k).nonzero()[:per_class, 0] for k in dict.fromkeys(numbers)]       # each class once
+    if not sum(map(len, keep)): raise ValueError(f'no image of {data.name} is left: choose at least one class that it has')
     keep = torch.cat(keep).sort().values
     return data._replace(images=data.images[keep], labels=data.labels[keep])
 
@@ -239,7 +242,7 @@ def to_float(
     if images.dtype != torch.uint8: raise ValueError(f'to_float takes uint8 images, and these are {images.dtype}: are they scaled already?')
     return images.float()/127.5 - 1
 
-# %% ../nbs/01_data.ipynb #8f82ffe6
+# %% ../nbs/01_data.ipynb #db94f88e
 def batches(
     data: ImageSet,
     size: int,       # images a step, over all processes
@@ -251,6 +254,7 @@ def batches(
     "Endless, shuffled stream of `(x0, labels)`: floats in [-1, 1] of shape (size/world, c, h, w), int64 (size/world,)"
     n = len(data.images)
     if not 1 <= size <= n: raise ValueError(f'a batch of {size} cannot be taken from {n} images: choose 1 to {n}')
+    if world < 1: raise ValueError(f'world is at least 1 process, not {world}')
     if size % world: raise ValueError(f'a batch of {size} cannot be shared by {world} processes: choose a multiple of {world}')
     if not 0 <= rank < world or start < 0: raise ValueError(f'rank lies in 0 to {world - 1} and start is at least 0, not {rank} and {start}')
     share = size//world

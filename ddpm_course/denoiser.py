@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .forward import add_noise, at, last_time
 
-# %% ../nbs/04_denoiser.ipynb #aa80a5a9
+# %% ../nbs/04_denoiser.ipynb #c78ba3c7
 class Target(NamedTuple):
     "What a network is asked for, and how to read x0 from its answer; alpha and sigma broadcast against the images"
     of: Callable     # (x0, eps, alpha, sigma) -> what the network should say
@@ -23,13 +23,17 @@ def _not_0(alpha):
     return alpha
 
 targets = dict(
-    x0   = Target(lambda x0, eps, alpha, sigma: x0,                   lambda out, x, alpha, sigma: out),
-    eps  = Target(lambda x0, eps, alpha, sigma: eps,                  lambda out, x, alpha, sigma: (x - sigma*out)/_not_0(alpha)),
-    v    = Target(lambda x0, eps, alpha, sigma: alpha*eps - sigma*x0, lambda out, x, alpha, sigma: (alpha*x - sigma*out)/(alpha**2 + sigma**2)),
-    flow = Target(lambda x0, eps, alpha, sigma: eps - x0,             lambda out, x, alpha, sigma: (x - sigma*out)/(alpha + sigma)),
+    x0   = Target(lambda x0, eps, alpha, sigma: x0,
+                  lambda out, x, alpha, sigma: out),
+    eps  = Target(lambda x0, eps, alpha, sigma: eps,
+                  lambda out, x, alpha, sigma: (x - sigma*out)/_not_0(alpha)),
+    v    = Target(lambda x0, eps, alpha, sigma: alpha*eps - sigma*x0,
+                  lambda out, x, alpha, sigma: (alpha*x - sigma*out)/(alpha**2 + sigma**2)),
+    flow = Target(lambda x0, eps, alpha, sigma: eps - x0,
+                  lambda out, x, alpha, sigma: (x - sigma*out)/(alpha + sigma)),
 )
 
-# %% ../nbs/04_denoiser.ipynb #56c37515
+# %% ../nbs/04_denoiser.ipynb #fcdbba94
 class Denoiser(nn.Module):
     "A network that was trained for `target` on `schedule`, as a function (x, t) -> x0"
     def __init__(
@@ -42,7 +46,8 @@ class Denoiser(nn.Module):
         super().__init__()
         if not callable(schedule): raise TypeError(f"schedule is a function of t, such as schedules['cosine'], not {schedule!r}")
         if not isinstance(target, Target): raise TypeError(f"target is a row of the table, such as targets['v'], not {target!r}")
-        self.net, self.schedule, self.target, self.data_std = net, schedule, target, data_std
+        if not data_std > 0: raise ValueError(f'data_std is a standard deviation above 0, not {data_std}')
+        self.net, self.schedule, self.target, self.data_std = net, schedule, target, float(data_std)
 
     def raw(
         self,
@@ -52,7 +57,7 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         "What the network itself says: its guess of the target. Raises ValueError if that has another shape than x"
         alpha, sigma = at(self.schedule, t, x)
-        t = torch.as_tensor(t).to(x).expand(len(x))
+        t = (t if torch.is_tensor(t) else torch.as_tensor(t, dtype=torch.float64)).to(x).expand(len(x))
         scaled = x/(alpha**2*self.data_std**2 + sigma**2).sqrt()
         out = self.net(scaled, t) if c is None else self.net(scaled, t, c)
         if out.shape != x.shape: raise ValueError(f'the network answers {tuple(out.shape)} to an input of {tuple(x.shape)}: they must be equal')
@@ -62,7 +67,7 @@ class Denoiser(nn.Module):
         "The guess of x0; arguments as for `raw`"
         return self.target.to_x0(self.raw(x, t, c), x, *at(self.schedule, t, x))
 
-# %% ../nbs/04_denoiser.ipynb #cea6e324
+# %% ../nbs/04_denoiser.ipynb #75681d46
 def diffusion_loss(
     denoiser: Denoiser,
     x0: Tensor,       # clean samples (b, ...), float
@@ -72,6 +77,7 @@ def diffusion_loss(
 ) -> Tensor:          # (b,): the mean squared error of each sample, to weigh, to average, to draw against t
     "Ho et al. (2020), eq. 14, for any target and schedule. Raises ValueError on integers, NaN and unequal shapes"
     if not x0.is_floating_point(): raise ValueError(f'x0 is float, and this is {x0.dtype}: for bytes, see to_float')
+    if not len(x0): raise ValueError('a loss needs samples, and x0 has none')
     if not x0.isfinite().all(): raise ValueError('x0, the clean samples, contains NaN or infinity')
     if t is None: t = torch.rand(len(x0), device=x0.device, dtype=x0.dtype)*last_time(denoiser.schedule)
     if eps is None: eps = torch.randn_like(x0)
@@ -80,7 +86,7 @@ def diffusion_loss(
     out = denoiser.raw(add_noise(x0, eps, level), t, c)
     return (out - denoiser.target.of(x0, eps, *level)).square().reshape(len(x0), -1).mean(1)
 
-# %% ../nbs/04_denoiser.ipynb #1fd02312
+# %% ../nbs/04_denoiser.ipynb #f6f09faf
 class GaussianDenoiser:
     "The exact E[x0 | x] when the data are N(mean, std²), in every pixel independently"
     def __init__(
@@ -89,7 +95,7 @@ class GaussianDenoiser:
         std,       # a number, 0 or more
         schedule,  # t -> Level
     ):
-        if std < 0: raise ValueError(f'a standard deviation is 0 or more, not {std}')
+        if not std >= 0: raise ValueError(f'a standard deviation is 0 or more, not {std}')
         self.mean, self.std, self.schedule = mean, std, schedule
 
     def __call__(self, x, t, c=None) -> Tensor:
@@ -98,7 +104,7 @@ class GaussianDenoiser:
         var = (alpha**2*self.std**2 + sigma**2).clamp(min=torch.finfo(x.dtype).tiny)     # 0 for a point at t = 0
         return self.mean + alpha*self.std**2/var*(x - alpha*self.mean)
 
-# %% ../nbs/04_denoiser.ipynb #deb78cc1
+# %% ../nbs/04_denoiser.ipynb #694d2874
 class MixtureDenoiser:
     "The exact E[x0 | x] when the data are a mixture of isotropic Gaussians; std 0 makes a component a point"
     def __init__(
@@ -111,8 +117,8 @@ class MixtureDenoiser:
         weights, means, stds = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
         if means.dim() != 2 or weights.shape != stds.shape or weights.shape != means.shape[:1]:
             raise ValueError(f'a mixture has weights (k,), means (k, d) and stds (k,), not {tuple(weights.shape)}, {tuple(means.shape)}, {tuple(stds.shape)}')
-        if not (weights.sum() > 0 and (weights >= 0).all() and (stds >= 0).all()):
-            raise ValueError('the weights and stds of a mixture are 0 or more, and not all weights are 0')
+        if not (weights.sum() > 0 and (weights >= 0).all() and (stds >= 0).all() and all(v.isfinite().all() for v in (weights, means, stds))):
+            raise ValueError('the weights and stds of a mixture are 0 or more, not all weights are 0, and all its numbers are finite')
         self.weights, self.means, self.stds, self.schedule = weights/weights.sum(), means, stds, schedule
 
     def __call__(self, x, t, c=None) -> Tensor:

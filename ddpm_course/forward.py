@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 
-# %% ../nbs/03_forward.ipynb #045e6388
+# %% ../nbs/03_forward.ipynb #4c01ef0b
 class Level(NamedTuple):
     "A noise level: x = alpha*x0 + sigma*eps"
     alpha: Tensor  # the signal kept, 1 for a clean picture
@@ -20,15 +20,17 @@ class Level(NamedTuple):
 
 def _tensor(v): return v if torch.is_tensor(v) else torch.as_tensor(v, dtype=torch.float64)   # torch's own choice is float32
 
+def _same_shape(what, a, b):
+    a, b = tuple(getattr(a, 'shape', ())), tuple(getattr(b, 'shape', ()))       # a plain number goes with everything
+    if a and b and a != b: raise ValueError(f'{what} are {a} and {b}')
+
 def add_noise(
     x0: Tensor,    # clean data, any shape
     eps: Tensor,   # standard normal noise of the same shape
     level: Level,  # numbers, or tensors that broadcast against x0: see `at`
 ) -> Tensor:
     "Ho et al. (2020), eq. 4: x = alpha*x0 + sigma*eps. Raises ValueError when x0 and eps do not belong together"
-    a, b = getattr(x0, 'shape', ()), getattr(eps, 'shape', ())
-    if len(a) and len(b) and (len(a) != len(b) or any(n != m and 1 not in (n, m) for n, m in zip(a, b))):
-        raise ValueError(f'each picture needs noise of its own shape: x0 is {tuple(a)} and eps is {tuple(b)}')
+    _same_shape('each picture needs noise of its own shape: x0 and eps', x0, eps)
     return level.alpha*x0 + level.sigma*eps
 
 def noise_in(
@@ -36,22 +38,22 @@ def noise_in(
     x0: Tensor,    # the clean data in it, as known or as guessed
     level: Level,  # of x; its sigma must not be 0
 ) -> Tensor:
-    "The inverse of `add_noise`: the eps that turned x0 into x. Raises ValueError where sigma is 0: there is none to find"
+    "The inverse of `add_noise`: the eps that turned x0 into x. Raises ValueError where sigma is 0, as there is none to find, and on two shapes"
     if not _tensor(level.sigma).all():
         raise ValueError('sigma is 0: a clean picture holds no noise to find')
+    _same_shape('x and x0 must have one shape: they', x, x0)
     return (x - level.alpha*x0)/level.sigma
 
-# %% ../nbs/03_forward.ipynb #0c5dea7a
+# %% ../nbs/03_forward.ipynb #1757a591
 def _check_T(T):
     if not T >= 1 or T % 1: raise ValueError(f'T is a number of steps, a whole number of at least 1, not {T}')
 
-def _check_betas(betas):
+def _check_betas(betas, hint=''):
     "`betas` as float64 on the CPU; raises ValueError unless they are a list of numbers inside (0, 1)"
     betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
     if betas.dim() != 1 or len(betas) == 0:
         raise ValueError(f'betas are a list of T numbers, and these have the shape {tuple(betas.shape)}')
     if not ((betas > 0) & (betas < 1)).all():
-        hint = ': with few steps, choose a smaller end' if betas.max() >= 1 else ''
         raise ValueError(f'betas lie in (0, 1), and these reach from {betas.min():g} to {betas.max():g}{hint}')
     return betas
 
@@ -62,9 +64,9 @@ def linear_betas(
 ) -> Tensor:     # (T,), float64
     "Ho et al. (2020), section 4: betas that grow linearly. Raises ValueError if one reaches 1"
     _check_T(T)
-    return _check_betas(torch.linspace(start, end, int(T), dtype=torch.float64)*(1000/T))
+    return _check_betas((torch.linspace(start, end, int(T), dtype=torch.float64) if T > 1 else torch.tensor([(start + end)/2]))*(1000/T), ': take more steps, or a smaller end')
 
-# %% ../nbs/03_forward.ipynb #371659b5
+# %% ../nbs/03_forward.ipynb #38825e8a
 def betas_for(
     abar: Callable,  # a falling curve on [0, 1]: takes and returns a float64 tensor
     T: int,          # number of steps
@@ -73,13 +75,14 @@ def betas_for(
     "The betas whose cumulative product is the curve: beta_i = 1 - abar(i/T)/abar((i-1)/T)"
     _check_T(T)
     curve = abar(torch.arange(int(T) + 1, dtype=torch.float64)/T)
-    return _check_betas((1 - curve[1:]/curve[:-1]).clamp(max=max_beta))
+    if not (curve[:-1] > 0).all(): raise ValueError('abar must stay above 0 until the last step')
+    return _check_betas((1 - curve[1:]/curve[:-1]).clamp(max=max_beta), ': is the curve falling, and max_beta below 1?')
 
 def cosine_betas(T=1000, offset=.008, max_beta=.999) -> Tensor:
     "Nichol & Dhariwal (2021), eq. 17; arguments as for `betas_for`, and the offset s of the paper"
     return betas_for(lambda u: ((u + offset)/(1 + offset)*math.pi/2).cos()**2, T, max_beta)
 
-# %% ../nbs/03_forward.ipynb #73aa01ee
+# %% ../nbs/03_forward.ipynb #dfc77d88
 def sigmoid_betas(
     T=1000,
     start=-3.,      # the piece of the sigmoid: from start/tau
@@ -88,6 +91,7 @@ def sigmoid_betas(
     max_beta=.999,  # as for `betas_for`
 ) -> Tensor:        # (T,), float64
     "Jabri et al. (2022, arXiv:2212.11972): abar is a piece of a sigmoid"
+    if not (tau > 0 and start < end): raise ValueError(f'tau is above 0 and start below end, not {tau}, {start} and {end}')
     first, last = (torch.tensor(v/tau, dtype=torch.float64).sigmoid() for v in (start, end))
     return betas_for(lambda u: (last - ((u*(end - start) + start)/tau).sigmoid())/(last - first), T, max_beta)
 

@@ -68,7 +68,7 @@ def legs(
         raise ValueError('the schedule must be noisier at each time than at the one that follows')
     return list(zip(ts, ts[1:], levels, levels[1:]))
 
-# %% ../nbs/05_sampling.ipynb #d13301d8
+# %% ../nbs/05_sampling.ipynb #d586bd6f
 @torch.no_grad()
 def ddpm(
     denoise,                # anything with .schedule and (x, t, c) -> x0
@@ -82,13 +82,15 @@ def ddpm(
     for t, s, now, then in legs(denoise, x, ts):
         x0 = denoise(x, t, c)
         k = variance(x, t, c) if callable(variance) else variance
+        if isinstance(k, str) or not torch.as_tensor(k).isfinite().all():
+            raise ValueError(f'variance is 0 for the small one, 1 for the large one, another number, a tensor or a function, not {k!r}')
         if torch.is_tensor(k): k = k.to(x)
         _, small = posterior(now, then)
         std = small**.5*(now.sigma/then.sigma)**k if then.sigma else 0.
         x = step_to(x, x0, now, then, small, std, randn)
         yield Step(s, x, x0)
 
-# %% ../nbs/05_sampling.ipynb #2c04ed12
+# %% ../nbs/05_sampling.ipynb #b69fa542
 @torch.no_grad()
 def ddim(
     denoise, x, ts, c=None,  # as for ddpm
@@ -96,14 +98,14 @@ def ddim(
     randn=torch.randn_like,  # x -> noise like it; not called for eta 0
 ):
     "Song et al. (2021), eq. 12 and 16: yields n Steps. eta scales the standard deviation of the fresh noise. Raises ValueError below 0"
-    if eta < 0: raise ValueError(f'eta scales a standard deviation, so it is 0 or more, not {eta}')
+    if not 0 <= eta < float('inf'): raise ValueError(f'eta scales a standard deviation, so it is 0 or more, not {eta}')
     for t, s, now, then in legs(denoise, x, ts):
         x0 = denoise(x, t, c)
         _, small = posterior(now, then)
         x = step_to(x, x0, now, then, eta**2*small, eta*small**.5, randn)
         yield Step(s, x, x0)
 
-# %% ../nbs/05_sampling.ipynb #cd85bfca
+# %% ../nbs/05_sampling.ipynb #0006e217
 class Clipped(nn.Module):
     "A denoiser whose x0 is clamped to the range that images have; samplers derive eps from the clamped x0"
     def __init__(
@@ -112,6 +114,7 @@ class Clipped(nn.Module):
         low=-1., high=1.,  # the range
     ):
         super().__init__()
+        if not low < high: raise ValueError(f'the range goes from low to high, not from {low} to {high}')
         self.denoise, self.low, self.high = denoise, low, high
 
     @property
@@ -121,7 +124,7 @@ class Clipped(nn.Module):
         "The clamped x0, of the shape of x"
         return self.denoise(x, t, c).clamp(self.low, self.high)
 
-# %% ../nbs/05_sampling.ipynb #902f2167
+# %% ../nbs/05_sampling.ipynb #1921c102
 @contextmanager
 def eval_mode(denoise):
     "Networks inside `denoise` are in eval mode; after that, each part is as it was"
@@ -144,7 +147,8 @@ def generate(
     **kwargs,           # for the sampler: eta, variance, …
 ) -> Tensor:            # (n, *shape), float32 on the CPU
     "Draw n images in [-1, 1]; the batch size does not change them. Raises ValueError when n and c make no sense"
-    if n < 1 or n != int(n) or batch < 1: raise ValueError(f'n is a number of images, at least 1, and so is batch; they are {n} and {batch}')
+    if min(n, batch) < 1 or n != int(n) or batch != int(batch): raise ValueError(f'n is a number of images, at least 1, and so is batch; they are {n} and {batch}')
+    n, batch = int(n), int(batch)
     if c is not None:
         c = torch.as_tensor(c)
         if c.dim() == 0: c = c.expand(n)

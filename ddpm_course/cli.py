@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['nicknames', 'Knob', 'writers', 'Json', 'find_model', 'plain', 'labels', 'samplers', 'Draw', 'write_grid',
            'write_film', 'write_each', 'writer', 'shape_of', 'Sample', 'answer', 'columns', 'Evaluate', 'look', 'tilde',
-           'Data', 'Models', 'Info', 'find_run', 'Train', 'Resume', 'Compare', 'commands', 'choice', 'parse',
+           'Data', 'Models', 'Info', 'find_run', 'lead_on', 'Train', 'Resume', 'Compare', 'commands', 'choice', 'parse',
            'complain', 'remark', 'main']
 
-# %% ../nbs/90_cli.ipynb #0754362c
-import contextlib, dataclasses, io, json, os, sys, time, traceback, warnings
+# %% ../nbs/90_cli.ipynb #d31352e9
+import contextlib, dataclasses, io, json, os, shlex, sys, time, traceback, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -278,7 +278,15 @@ def find_run(
     if not runs.runs: raise FileNotFoundError(f'there is no run {name}, neither here nor in {root}')
     return runs[name]
 
-# %% ../nbs/90_cli.ipynb #454150fa
+# %% ../nbs/90_cli.ipynb #dc2dbb61
+def lead_on(run):
+    "What to do with a run that is done"
+    from ddpm_course.experiment import tell
+    compare = shlex.join(['ddpm-course', 'compare'] + ['--root', str(run.folder.parent)]*(str(run.folder.parent) != 'runs'))
+    tell(f'Next: look at them; draw more with `{shlex.join(["ddpm-course", "sample", "--model", str(run.folder)])}`; '
+         f'set runs beside each other with `{compare}`.')
+
+# %% ../nbs/90_cli.ipynb #00c11ca4
 @dataclass(frozen=True)
 class Train:
     "Train a network, or go on with its training; then draw with it and measure it"
@@ -300,9 +308,9 @@ class Train:
         from ddpm_course.experiment import Experiment
         preset = next((name for name, config in presets.items() if config == self.config), None)
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ('config', 'root', 'name')}
-        Experiment(self.config, self.root, self.name or preset, **own).run()
+        lead_on(Experiment(self.config, self.root, self.name or preset, **own).run())
 
-# %% ../nbs/90_cli.ipynb #2e0f0135
+# %% ../nbs/90_cli.ipynb #239b18c1
 @dataclass(frozen=True)
 class Resume:
     "Go on with runs, by name; without a name, with all that wait or were interrupted"
@@ -311,7 +319,7 @@ class Resume:
 
     def __call__(self):
         from ddpm_course.experiment import ExperimentManager
-        for run in [find_run(name, self.root) for name in self.runs]: run.run()
+        for run in [find_run(name, self.root) for name in self.runs]: lead_on(run.run())
         if self.runs: return
         queue = ExperimentManager(self.root)
         if all(run.state['status'] in ('done', 'failed') for run in queue.runs): print(f'No run in {self.root} waits or was interrupted.')

@@ -397,7 +397,7 @@ def go(run):
             if leads(): note(run, status='interrupted' if stopped else 'failed', error=None if stopped else one_line(e))
             raise
 
-# %% ../nbs/10_experiment.ipynb #67e87a3c
+# %% ../nbs/10_experiment.ipynb #5caecc35
 class Experiment:
     "A training with its folder: run it, stop it, run it again, look at it"
     def __init__(
@@ -427,8 +427,6 @@ class Experiment:
     def run(self):
         "Train, or go on; then draw, measure and say what there is. What stops it is written down, and raised"
         go(self)
-        tell(f"Next: look at them; draw more with Experiment.open('{self.folder}').denoiser(); "
-             f"compare it with other runs: ExperimentManager('{self.folder.parent}').compare().")
         return self
 
     @property

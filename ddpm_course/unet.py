@@ -5,8 +5,8 @@ __all__ = ['FORMAT', 'networks', 'sinusoidal', 'group_norm', 'zeroed', 'ResBlock
            'LinearAttention', 'space_to_depth', 'depth_to_space', 'Shrink', 'Grow', 'Chain', 'check_input', 'UNet',
            'bare', 'name_in', 'describe', 'save_pretrained', 'read_config', 'from_pretrained', 'push_to_hub']
 
-# %% ../nbs/06_unet.ipynb #fd3d6f81
-import hashlib, json, math, re, tempfile
+# %% ../nbs/06_unet.ipynb #6603d91b
+import hashlib, json, math, operator, re, tempfile, textwrap
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .core import atomic_write
 from .denoiser import Denoiser, targets
 from .forward import Betas, schedules
 
-# %% ../nbs/06_unet.ipynb #1590bb0d
+# %% ../nbs/06_unet.ipynb #6ea3dd16
 @lru_cache(maxsize=64)
 def _frequencies(dim, period, device, dtype):
     i = torch.arange(dim//2, dtype=torch.float64)
@@ -32,13 +32,13 @@ def sinusoidal(
     scale=1000.,   # t = 1 is the paper's step 1000
     period=1e4,    # the slowest hand is this many times slower than the fastest
 ) -> Tensor:       # (b, dim), in t's dtype, at least float32
-    "Times as the positions of many hands of a clock: Ho et al. (2020), after Vaswani et al. (2017), section 3.5"
+    "Times as the positions of many hands of a clock: as in the code of Ho et al. (2020); Vaswani et al. (2017), section 3.5, differ a little"
     if dim < 4 or dim % 2: raise ValueError(f'a sinusoidal embedding has an even number of at least 4 entries, not {dim}')
     t = t.to(torch.promote_types(t.dtype, torch.float32))
     angle = scale*t[:, None]*_frequencies(dim, period, t.device, t.dtype)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-# %% ../nbs/06_unet.ipynb #9872cee4
+# %% ../nbs/06_unet.ipynb #72580672
 def group_norm(channels) -> nn.GroupNorm:
     "GroupNorm with up to 8 groups, for any number of channels"
     return nn.GroupNorm(math.gcd(channels, 8), channels)
@@ -49,7 +49,7 @@ def zeroed(module):
     return module
 
 class ResBlock(nn.Module):
-    "x + f(x, emb), two convolutions; the embedding scales and shifts what the second one sees: Nichol & Dhariwal (2021), section 3.1"
+    "x + f(x, emb), two convolutions; the embedding scales and shifts what the second one sees: Nichol & Dhariwal (2021), appendix A"
     def __init__(
         self,
         inside, out,  # channels
@@ -143,9 +143,10 @@ class Chain(nn.ModuleList):
         for block in self: x = block(x, emb)
         return x
 
-# %% ../nbs/06_unet.ipynb #bf6d2da9
+# %% ../nbs/06_unet.ipynb #1eaeeb87
 def check_input(net, x, t, c=None):
     "Raises ValueError with one sentence on what does not fit this network"
+    if not x.is_floating_point(): raise ValueError(f'images are floats in [-1, 1], and these are {x.dtype}: see to_float')
     if x.dim() != 4 or x.shape[1] != net.in_channels:
         raise ValueError(f'this UNet takes images (b, {net.in_channels}, h, w), and this is {tuple(x.shape)}')
     h, w = x.shape[-2:]
@@ -163,7 +164,7 @@ def check_input(net, x, t, c=None):
     if not ((c >= 0) & (c <= net.classes)).all():       # before the lookup: a GPU's own error would end the process
         raise ValueError(f'labels lie in 0 to {net.classes} ({net.classes} is the null label), and these reach from {c.min()} to {c.max()}')
 
-# %% ../nbs/06_unet.ipynb #8e952c33
+# %% ../nbs/06_unet.ipynb #119c47b1
 class UNet(nn.Module):
     "The network of DDPM, with scale-and-shift and linear attention: (b, in_channels, h, w) and times (b,) to the same shape"
     def __init__(
@@ -179,10 +180,12 @@ class UNet(nn.Module):
         dropout=0.,
     ):
         super().__init__()
-        dims = tuple(dims)
+        try: dims = tuple(map(operator.index, dims))
+        except TypeError: raise ValueError(f'dims are the channels of each level, such as (64, 128), not {dims!r}') from None
         if not dims or any(d < 4 or d % 2 for d in dims): raise ValueError(f'dims are even numbers of channels, at least 4 each, not {dims}')
         if min(in_channels, blocks, patch, classes or 1) < 1 or classes == 0:
             raise ValueError(f'in_channels, blocks, patch and classes are at least 1, not {in_channels}, {blocks}, {patch}, {classes}')
+        if width is not None and width < 1: raise ValueError(f'width is at least 1, or None for 4 times the first of dims, not {width}')
         width = width or 4*dims[0]
         self.arguments = dict(in_channels=in_channels, dims=dims, blocks=blocks, classes=classes, patch=patch, attention=attention,
                               heads=heads, width=width, dropout=dropout)
@@ -228,7 +231,7 @@ class UNet(nn.Module):
         for block in self.up: x = block(torch.cat([x, kept.pop()], 1), emb)
         return depth_to_space(self.exit(x), self.patch)
 
-# %% ../nbs/06_unet.ipynb #d3a06a32
+# %% ../nbs/06_unet.ipynb #c3f438a2
 FORMAT = 1                   # of the folder that save_pretrained writes; one more when an old reader would misread it
 networks = dict(UNet=UNet)   # name in config.json -> class; an instance has its keyword arguments in `.arguments`
 
@@ -246,6 +249,7 @@ def name_in(table, thing, what):
 
 def describe(denoiser, recipe=None, classes=None) -> dict:
     "All of a denoiser but its weights, as plain numbers and words: what config.json holds"
+    if not isinstance(denoiser, Denoiser): raise TypeError(f'what is saved is a Denoiser, not its network or a wrapper, and this is a {type(denoiser).__name__}')
     net, s = bare(denoiser.net), denoiser.schedule
     kind = name_in(networks, type(net), 'the class of the network')
     if classes is not None and len(classes) != net.arguments['classes']:
@@ -255,7 +259,7 @@ def describe(denoiser, recipe=None, classes=None) -> dict:
                 target=name_in(targets, denoiser.target, 'the target'), data_std=denoiser.data_std,
                 classes=None if classes is None else list(classes), recipe=recipe or {})
 
-# %% ../nbs/06_unet.ipynb #4054b6a4
+# %% ../nbs/06_unet.ipynb #079a19b3
 def save_pretrained(
     denoiser,      # a Denoiser round a network of the table `networks`
     folder,        # made if need be; gets model.safetensors and config.json
@@ -268,12 +272,13 @@ def save_pretrained(
     weights = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in bare(denoiser.net).state_dict().items()})
     config['sha256'] = hashlib.sha256(weights).hexdigest()
     try: text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as e: raise ValueError(f'the recipe or the classes cannot be written as JSON ({e})') from None
+    except (TypeError, ValueError) as e:
+        raise ValueError(f'config.json cannot be written ({e}): the recipe, the classes and the arguments are plain numbers and words') from None
     with atomic_write(folder/'model.safetensors') as temporary: temporary.write_bytes(weights)
     with atomic_write(folder/'config.json') as temporary: temporary.write_text(text + '\n', encoding='utf-8')
     return folder
 
-# %% ../nbs/06_unet.ipynb #2cfb7014
+# %% ../nbs/06_unet.ipynb #ece29d82
 def read_config(path) -> dict:
     "config.json, with every key known and none missing. Raises ValueError or FileNotFoundError naming the file"
     keys = {'format', 'net', 'arguments', 'schedule', 'target', 'data_std', 'classes', 'recipe', 'sha256'}
@@ -284,6 +289,7 @@ def read_config(path) -> dict:
     if config['format'] != FORMAT:
         raise ValueError(f'{path} has format {config["format"]}, and this version of ddpm_course reads format {FORMAT}: install a newer ddpm_course')
     if wrong := config.keys() ^ keys: raise ValueError(f'{path} has unknown or missing keys: {", ".join(sorted(wrong))}')
+    if not isinstance(config['classes'], (list, type(None))): raise ValueError(f'{path} has classes that are no list of names: {config["classes"]!r}')
     for key, table in dict(net=networks, target=targets, schedule=schedules).items():
         if isinstance(config[key], str) and config[key] not in table:
             raise ValueError(f'{path} names the {key} {config[key]!r}, and known are {", ".join(table)}')
@@ -310,7 +316,7 @@ def from_pretrained(
         net.load_state_dict(whole, assign=True)             # half precision is for the file, not for computing
         denoiser = Denoiser(net, schedule, targets[config['target']], float(config['data_std']))
     except (TypeError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as e:
-        raise ValueError(f'{path} does not fit the weights beside it ({" ".join(str(e).split())[:200]})') from None
+        raise ValueError(f'{path} does not fit the weights beside it ({textwrap.shorten(str(e), 200, placeholder=" …")})') from None
     denoiser.recipe, denoiser.classes = config['recipe'], config['classes']
     return denoiser.to(device).eval()
 
@@ -321,7 +327,7 @@ def _download(source, revision):
     except ImportError: raise ImportError(f'{source} is no folder here; to look for it on the Hugging Face Hub: pip install huggingface_hub') from None
     try: return Path(snapshot_download(str(source), revision=revision, allow_patterns=['config.json', 'model.safetensors']))
     except (OSError, ValueError) as e:
-        raise FileNotFoundError(f'{source} is no folder here, and the Hugging Face Hub did not give it ({" ".join(str(e).split())[:150]})') from None
+        raise FileNotFoundError(f'{source} is no folder here, and the Hugging Face Hub did not give it ({textwrap.shorten(str(e), 150, placeholder=" …")})') from None
 
 # %% ../nbs/06_unet.ipynb #74d6d723
 def push_to_hub(

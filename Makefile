@@ -20,7 +20,7 @@ run: $(VENV)/ok-run    ## train a DDPM on real images (5 minutes on two cores), 
 lab: $(VENV)/ok-dev    ## open the course in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
-test: $(VENV)/ok-dev $(if $(shell command -v npm),$(SITE)) ## run every check, as CI does
+test: $(VENV)/ok-dev $(if $(shell command -v npm),$(SITE)) ## run every check, as CI does (ten minutes)
 	$(PY) tools/check_sync.py
 	$(PY) -m ruff check .
 	$(PY) tools/test_notebooks.py

@@ -6,8 +6,8 @@ __all__ = ['nicknames', 'Knob', 'writers', 'Json', 'find_model', 'plain', 'label
            'Data', 'Models', 'Info', 'find_run', 'lead_on', 'Train', 'Resume', 'Compare', 'commands', 'choice', 'parse',
            'complain', 'remark', 'main']
 
-# %% ../nbs/90_cli.ipynb #d31352e9
-import contextlib, dataclasses, io, json, os, shlex, sys, time, traceback, warnings
+# %% ../nbs/90_cli.ipynb #8ee15f08
+import contextlib, dataclasses, io, json, os, shlex, shutil, sys, time, traceback, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Union
@@ -265,26 +265,29 @@ class Info:
         found |= {name: version(name) for name in ('torch', 'torchvision', 'accelerate', 'torchmetrics', 'tyro')} | dict(cache=str(cache_folder()))
         return found, '\n'.join(f'{name:12} {tilde(value)}' for name, value in found.items())
 
-# %% ../nbs/90_cli.ipynb #4ba09c5b
+# %% ../nbs/90_cli.ipynb #779c29fa
 def find_run(
     name,         # of a run below `root`, or the path of its folder
     root='runs',
 ):                # an Experiment
     "Raises FileNotFoundError or ValueError when there is none, with the nearest name that there is"
     from ddpm_course.experiment import Experiment, ExperimentManager
-    near, far = Path(root)/name, Path(name)
-    if not near.is_dir() and far.is_dir(): return Experiment.open(far if far.name not in ('', '..') else far.resolve())
+    far = Path(name)
+    is_name = far.name == str(name) != '..'                                 # such as quick; ./quick, quick/ and /runs/quick are paths
+    if far.is_dir() and not (is_name and (Path(root)/name).is_dir()): return Experiment.open(far if far.name not in ('', '..') else far.resolve())
     runs = ExperimentManager(root)
     if not runs.runs: raise FileNotFoundError(f'there is no run {name}, neither here nor in {root}')
     return runs[name]
 
-# %% ../nbs/90_cli.ipynb #dc2dbb61
+# %% ../nbs/90_cli.ipynb #d9b12531
 def lead_on(run):
     "What to do with a run that is done"
     from ddpm_course.experiment import tell
-    compare = shlex.join(['ddpm-course', 'compare'] + ['--root', str(run.folder.parent)]*(str(run.folder.parent) != 'runs'))
-    tell(f'Next: look at them; draw more with `{shlex.join(["ddpm-course", "sample", "--model", str(run.folder)])}`; '
-         f'set runs beside each other with `{compare}`.')
+    program = 'ddpm-course' if shutil.which('ddpm-course') else os.path.relpath(Path(sys.executable).with_name('ddpm-course'))   # make activates nothing
+    folder = str(run.folder) if len(run.folder.parts) > 1 else f'./{run.folder}'       # a bare word could name a stored model
+    sample = shlex.join([program, 'sample', '--model', folder])
+    compare = shlex.join([program, 'compare'] + ['--root', str(run.folder.parent)]*(str(run.folder.parent) != 'runs'))
+    tell(f'Next: look at them; draw more with `{sample}`; set runs beside each other with `{compare}`.')
 
 # %% ../nbs/90_cli.ipynb #00c11ca4
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def mosaic(
     pixels = torch.cat([pixels, pixels.new_full((missing, *pixels.shape[1:]), 255)])
     return rearrange(pixels, '(rows cols) c h w -> (rows h) (cols w) c', cols=cols).numpy()
 
-# %% ../nbs/00_core.ipynb #c1091a8d
+# %% ../nbs/00_core.ipynb #fca360c3
 def show_images(
     images,          # (n, c, h, w), or a list of such batches: one a row
     titles=None,     # a text over each image (over each column, if `images` is a list)
@@ -124,8 +124,9 @@ def show_images(
         images = list(images)
         if not images: raise ValueError('there are no images to show')
         if len({len(row) for row in images}) != 1: raise ValueError('the rows must be equally long')
+        images = [to_pixels(row) for row in images]
         if len({tuple(row.shape[1:]) for row in images}) != 1: raise ValueError('the images of all rows must have the same channels, height and width')
-        cols, images = len(images[0]), torch.cat([to_pixels(row) for row in images])
+        cols, images = len(images[0]), torch.cat(images)
     if images.dim() != 4: raise ValueError(f'show_images takes (n, c, h, w), and this is {tuple(images.shape)}')
     if len(images) == 0: raise ValueError('there are no images to show')
     cols = min(cols or 10, len(images))

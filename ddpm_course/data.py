@@ -5,8 +5,8 @@ __all__ = ['fashion_mnist_files', 'mnist_files', 'datasets', 'parse_idx', 'write
            'cache_folder', 'repo_data', 'load_idx', 'fashion_mnist', 'mnist', 'cifar10', 'image_folder', 'load_data',
            'take', 'to_float', 'batches']
 
-# %% ../nbs/01_data.ipynb #d601a3a6
-import difflib, gzip, hashlib, itertools, os, zlib
+# %% ../nbs/01_data.ipynb #4e5f929b
+import difflib, gzip, hashlib, itertools, operator, os, zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -114,7 +114,7 @@ def _places(files, root, full):
     places = [(str(Path(r)/sub), Path(r)/sub) for r in roots for sub in files.folders]
     return places if full else places + cut
 
-# %% ../nbs/01_data.ipynb #559f2c44
+# %% ../nbs/01_data.ipynb #f9a9808f
 def load_idx(
     files: IdxSet,
     split='train',           # 'train' or 'test'
@@ -124,6 +124,7 @@ def load_idx(
 ) -> ImageSet:
     "Images and labels of `files`. Raises FileNotFoundError or ValueError with one sentence that says what to do"
     if split not in ('train', 'test'): raise ValueError(f"split is 'train' or 'test', not {split!r}")
+    if full is False and download: raise ValueError('full=False is the course\'s own cut, and is not to be downloaded: leave one of them out')
     if root is not None and full is False: raise ValueError("full=False is the course's own cut, and root names another place: leave one of them out")
     if root is not None and not Path(root).is_dir(): raise FileNotFoundError(f'{root} is not a folder')
     prefix = dict(train='train', test='t10k')[split]
@@ -139,6 +140,7 @@ def load_idx(
         return ImageSet(torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64)),
                         files.classes, files.title, source)
     if download: return _download(files, split, download)
+    if full is False: raise FileNotFoundError(f"the course's cut of {files.title} is not here: work inside a clone of the repository, or leave full out")
     wanted = f'the whole of {files.title}' if full else files.title
     place = root if root is not None else 'any of the places where it is looked for'
     debian = ', or on Debian `apt install dataset-fashion-mnist`' if files is fashion_mnist_files else ''
@@ -214,19 +216,20 @@ def load_data(name: str, split='train', **kwargs) -> ImageSet:
     raise ValueError(f"there is no data set {name!r}; did you mean {close[0]!r}?" if close else
                      f"there is no data set {name!r}; known are {', '.join(datasets)}")
 
-# %% ../nbs/01_data.ipynb #cc6246b4
+# %% ../nbs/01_data.ipynb #0e786193
 def take(
     data: ImageSet,
     classes=None,     # names or numbers to keep (default: all)
     per_class=None,   # at most so many of each, the first ones (default: all)
 ) -> ImageSet:        # labels keep their numbers
     "A part of a data set. Raises ValueError when nothing would remain, or on an unknown class"
-    wanted = range(len(data.classes)) if classes is None else [classes] if isinstance(classes, (str, int)) else np.asarray(classes, object).tolist()
+    wanted = range(len(data.classes)) if classes is None else [classes] if isinstance(classes, str) or not np.iterable(classes) else list(classes)
     if per_class is not None and per_class < 1: raise ValueError(f'per_class is at least 1, not {per_class}')
     numbers = []
     for c in wanted:
-        k = data.classes.index(c) if c in data.classes else c
-        if not isinstance(k, int) or not 0 <= k < len(data.classes):
+        try: k = data.classes.index(c) if isinstance(c, str) else operator.index(c)
+        except (TypeError, ValueError): k = -1
+        if not 0 <= k < len(data.classes):
             raise ValueError(f"{data.name} has no class {c!r}; its classes are {', '.join(data.classes)}")
         numbers.append(k)
     keep = [(data.labels == k).nonzero()[:per_class, 0] for k in dict.fromkeys(numbers)]       # each class once

@@ -33,7 +33,7 @@ targets = dict(
                   lambda out, x, alpha, sigma: (x - sigma*out)/(alpha + sigma)),
 )
 
-# %% ../nbs/04_denoiser.ipynb #fcdbba94
+# %% ../nbs/04_denoiser.ipynb #19f6b1a0
 class Denoiser(nn.Module):
     "A network that was trained for `target` on `schedule`, as a function (x, t) -> x0"
     def __init__(
@@ -41,12 +41,12 @@ class Denoiser(nn.Module):
         net,             # called as net(x, t) or net(x, t, c), with t of shape (b,); returns the shape of x
         schedule,        # t -> Level
         target: Target,  # a row of `targets`
-        data_std=1.,     # of the data: the network sees x/sqrt(alpha²·data_std² + sigma²)
+        data_std=1.,     # a number, of the data: the network sees x/sqrt(alpha²·data_std² + sigma²)
     ):
         super().__init__()
         if not callable(schedule): raise TypeError(f"schedule is a function of t, such as schedules['cosine'], not {schedule!r}")
         if not isinstance(target, Target): raise TypeError(f"target is a row of the table, such as targets['v'], not {target!r}")
-        if not data_std > 0: raise ValueError(f'data_std is a standard deviation above 0, not {data_std}')
+        if not 0 < data_std < float('inf'): raise ValueError(f'data_std is a standard deviation above 0, not {data_std}')
         self.net, self.schedule, self.target, self.data_std = net, schedule, target, float(data_std)
 
     def raw(
@@ -86,7 +86,7 @@ def diffusion_loss(
     out = denoiser.raw(add_noise(x0, eps, level), t, c)
     return (out - denoiser.target.of(x0, eps, *level)).square().reshape(len(x0), -1).mean(1)
 
-# %% ../nbs/04_denoiser.ipynb #f6f09faf
+# %% ../nbs/04_denoiser.ipynb #0087183a
 class GaussianDenoiser:
     "The exact E[x0 | x] when the data are N(mean, std²), in every pixel independently"
     def __init__(
@@ -95,7 +95,7 @@ class GaussianDenoiser:
         std,       # a number, 0 or more
         schedule,  # t -> Level
     ):
-        if not std >= 0: raise ValueError(f'a standard deviation is 0 or more, not {std}')
+        if not 0 <= std < float('inf'): raise ValueError(f'a standard deviation is 0 or more, not {std}')
         self.mean, self.std, self.schedule = mean, std, schedule
 
     def __call__(self, x, t, c=None) -> Tensor:

@@ -44,7 +44,7 @@ def noise_in(
     _same_shape('x and x0 must have one shape: they', x, x0)
     return (x - level.alpha*x0)/level.sigma
 
-# %% ../nbs/03_forward.ipynb #1757a591
+# %% ../nbs/03_forward.ipynb #38c0ae49
 def _check_T(T):
     if not T >= 1 or T % 1: raise ValueError(f'T is a number of steps, a whole number of at least 1, not {T}')
 
@@ -54,7 +54,7 @@ def _check_betas(betas, hint=''):
     if betas.dim() != 1 or len(betas) == 0:
         raise ValueError(f'betas are a list of T numbers, and these have the shape {tuple(betas.shape)}')
     if not ((betas > 0) & (betas < 1)).all():
-        raise ValueError(f'betas lie in (0, 1), and these reach from {betas.min():g} to {betas.max():g}{hint}')
+        raise ValueError(f'betas lie in (0, 1), and these reach from {betas.min():g} to {betas.max():g}{hint if betas.max() >= 1 else ""}')
     return betas
 
 def linear_betas(
@@ -64,9 +64,10 @@ def linear_betas(
 ) -> Tensor:     # (T,), float64
     "Ho et al. (2020), section 4: betas that grow linearly. Raises ValueError if one reaches 1"
     _check_T(T)
-    return _check_betas((torch.linspace(start, end, int(T), dtype=torch.float64) if T > 1 else torch.tensor([(start + end)/2]))*(1000/T), ': take more steps, or a smaller end')
+    rate = torch.tensor([(start + end)/2], dtype=torch.float64) if T == 1 else torch.linspace(start, end, int(T), dtype=torch.float64)
+    return _check_betas(rate*(1000/T), ': take more steps, or a smaller end')
 
-# %% ../nbs/03_forward.ipynb #38825e8a
+# %% ../nbs/03_forward.ipynb #faaa30d1
 def betas_for(
     abar: Callable,  # a falling curve on [0, 1]: takes and returns a float64 tensor
     T: int,          # number of steps
@@ -76,13 +77,13 @@ def betas_for(
     _check_T(T)
     curve = abar(torch.arange(int(T) + 1, dtype=torch.float64)/T)
     if not (curve[:-1] > 0).all(): raise ValueError('abar must stay above 0 until the last step')
-    return _check_betas((1 - curve[1:]/curve[:-1]).clamp(max=max_beta), ': is the curve falling, and max_beta below 1?')
+    return _check_betas((1 - curve[1:]/curve[:-1]).clamp(max=max_beta), ': is max_beta below 1?')
 
 def cosine_betas(T=1000, offset=.008, max_beta=.999) -> Tensor:
     "Nichol & Dhariwal (2021), eq. 17; arguments as for `betas_for`, and the offset s of the paper"
     return betas_for(lambda u: ((u + offset)/(1 + offset)*math.pi/2).cos()**2, T, max_beta)
 
-# %% ../nbs/03_forward.ipynb #dfc77d88
+# %% ../nbs/03_forward.ipynb #32dbaf19
 def sigmoid_betas(
     T=1000,
     start=-3.,      # the piece of the sigmoid: from start/tau
@@ -90,9 +91,9 @@ def sigmoid_betas(
     tau=1.,         # a larger tau cuts out a straighter piece
     max_beta=.999,  # as for `betas_for`
 ) -> Tensor:        # (T,), float64
-    "Jabri et al. (2022, arXiv:2212.11972): abar is a piece of a sigmoid"
-    if not (tau > 0 and start < end): raise ValueError(f'tau is above 0 and start below end, not {tau}, {start} and {end}')
-    first, last = (torch.tensor(v/tau, dtype=torch.float64).sigmoid() for v in (start, end))
+    "Jabri et al. (2022, arXiv:2212.11972): abar is a piece of a sigmoid. Raises ValueError unless start < end and tau > 0"
+    first, last = (torch.tensor(v/tau if tau else math.nan, dtype=torch.float64).sigmoid() for v in (start, end))
+    if not first < last: raise ValueError(f'the piece of the sigmoid must rise: start below end and tau above 0, not {start}, {end} and {tau}')
     return betas_for(lambda u: (last - ((u*(end - start) + start)/tau).sigmoid())/(last - first), T, max_beta)
 
 # %% ../nbs/03_forward.ipynb #209da305

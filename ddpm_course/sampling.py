@@ -23,7 +23,7 @@ def posterior(
     beta = now.sigma**2 - (now.alpha/then.alpha)**2*then.sigma**2
     return beta, beta*then.sigma**2/now.sigma**2
 
-# %% ../nbs/05_sampling.ipynb #982899ba
+# %% ../nbs/05_sampling.ipynb #b6174d7c
 class Step(NamedTuple):
     "Where a sampler is after a step"
     t: Tensor   # the time reached
@@ -38,6 +38,7 @@ def step_to(
     randn,      # like torch.randn_like: the fresh noise; not called where nothing goes in
 ) -> Tensor:
     "From x at level `now` to level `then`, aiming at x0; no noise goes in where `then` is clean"
+    if x0.shape != x.shape: raise ValueError(f'the denoiser answers {tuple(x0.shape)} to an input of {tuple(x.shape)}: they must be equal')
     x = then.alpha*x0 + max(then.sigma**2 - removed, 0.)**.5*noise_in(x, x0, now)
     return x if then.sigma == 0 or not torch.is_tensor(std) and std == 0 else x + std*randn(x)
 
@@ -68,22 +69,22 @@ def legs(
         raise ValueError('the schedule must be noisier at each time than at the one that follows')
     return list(zip(ts, ts[1:], levels, levels[1:]))
 
-# %% ../nbs/05_sampling.ipynb #d586bd6f
+# %% ../nbs/05_sampling.ipynb #f410afbc
 @torch.no_grad()
 def ddpm(
-    denoise,                # anything with .schedule and (x, t, c) -> x0
+    denoise,                # anything with .schedule and (x, t, c) -> x0, of the shape of x
     x,                      # noise at the first time: see forward.prior
     ts,                     # n+1 descending times: see times
     c=None,                 # what the denoiser is conditioned on
     variance=0.,            # k: 0 small, 1 large; a number, a tensor that broadcasts against x, or (x, t, c) -> one of these
     randn=torch.randn_like, # x -> noise like it
 ):
-    "Ancestral sampling, Ho et al. (2020), algorithm 2: yields n Steps. The variance is small^(1-k) beta^k"
+    "Ancestral sampling, Ho et al. (2020), algorithm 2: yields n Steps. The variance is small^(1-k) beta^k. Raises ValueError on NaN"
+    if not callable(variance) and (not isinstance(variance, (int, float, Tensor)) or torch.as_tensor(variance).isnan().any()):
+        raise ValueError(f'variance is 0 for the small one, 1 for the large one, another number, a tensor or a function, not {variance!r}')
     for t, s, now, then in legs(denoise, x, ts):
         x0 = denoise(x, t, c)
         k = variance(x, t, c) if callable(variance) else variance
-        if isinstance(k, str) or not torch.as_tensor(k).isfinite().all():
-            raise ValueError(f'variance is 0 for the small one, 1 for the large one, another number, a tensor or a function, not {k!r}')
         if torch.is_tensor(k): k = k.to(x)
         _, small = posterior(now, then)
         std = small**.5*(now.sigma/then.sigma)**k if then.sigma else 0.
@@ -105,7 +106,7 @@ def ddim(
         x = step_to(x, x0, now, then, eta**2*small, eta*small**.5, randn)
         yield Step(s, x, x0)
 
-# %% ../nbs/05_sampling.ipynb #0006e217
+# %% ../nbs/05_sampling.ipynb #a19c38d9
 class Clipped(nn.Module):
     "A denoiser whose x0 is clamped to the range that images have; samplers derive eps from the clamped x0"
     def __init__(
@@ -114,7 +115,7 @@ class Clipped(nn.Module):
         low=-1., high=1.,  # the range
     ):
         super().__init__()
-        if not low < high: raise ValueError(f'the range goes from low to high, not from {low} to {high}')
+        if not torch.all(torch.as_tensor(low) < torch.as_tensor(high)): raise ValueError(f'the range goes from low to high, not from {low} to {high}')
         self.denoise, self.low, self.high = denoise, low, high
 
     @property

@@ -4,7 +4,7 @@
 __all__ = ['corrupt', 'Convs', 'ToyUNet', 'train_toy', 'denoise', 'before_and_after', 'LinearDenoiser', 'error_table',
            'print_table', 'sample_toy', 'sharpness', 'variety', 'sample_numbers', 'main']
 
-# %% ../nbs/02_toy.ipynb #528fabf2
+# %% ../nbs/02_toy.ipynb #1c85d9ac
 import json, sys, time
 
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .core import (atomic_write, autocast, film_strip, generator, pick_device, progress, save_gif, seed_all, show_images,
+from .core import (atomic_write, autocast, film_strip, generator, pick_device, progress, save_gif, show_images,
                               writable_folder)
 from .data import batches, fashion_mnist, mnist, to_float
 
@@ -56,7 +56,7 @@ class ToyUNet(nn.Module):
         x = self.up1(F.interpolate(x, scale_factor=2)) + a      # 28×28, and 16
         return self.out(x)
 
-# %% ../nbs/02_toy.ipynb #88ca22db
+# %% ../nbs/02_toy.ipynb #4050d536
 def train_toy(
     data,              # an ImageSet
     steps=3000,        # optimiser steps
@@ -68,7 +68,7 @@ def train_toy(
     "Train a ToyUNet to predict the clean image; returns it with the list of its losses"
     device = device or pick_device()
     with torch.random.fork_rng(devices=[]):            # the first weights come from torch's global state: lend it a seed
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         net = ToyUNet(data.images.shape[1]).to(device)
     opt = torch.optim.AdamW(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.LinearLR(opt, 1, 0, total_iters=steps)
@@ -144,7 +144,7 @@ def sample_numbers(x, real):
     "Sharpness and variety of pictures `x`, as fractions of those of `real` ones; both are 1 for real ones"
     return dict(sharpness=sharpness(x)/sharpness(real), variety=variety(x)/variety(real))
 
-# %% ../nbs/02_toy.ipynb #cd559071
+# %% ../nbs/02_toy.ipynb #cd39f004
 def main(
     folder='runs/toy',  # where figures and numbers go
     steps=3000,         # optimiser steps
@@ -172,7 +172,9 @@ def main(
     print('Next: look at them, then run `make lab` and open 02_toy.ipynb to see how it was done.')
 
 if __name__ == '__main__' and '__file__' in globals():      # `python -m ddpm_course.toy`, and not this notebook
-    if len(sys.argv) > 2 or sys.argv[1:2] and sys.argv[1].startswith('-'): sys.exit('usage: python -m ddpm_course.toy [folder]')
+    usage = 'usage: python -m ddpm_course.toy [folder]'
+    if sys.argv[1:] in (['-h'], ['--help']): print(usage); sys.exit()
+    if len(sys.argv) > 2 or sys.argv[1:2] and sys.argv[1].startswith('-'): sys.exit(usage)
     try: main(*sys.argv[1:2])
     except (OSError, ValueError) as e: sys.exit(str(e))
     except KeyboardInterrupt: sys.exit('Stopped. Every file that is there is whole; start again with the same command.')

@@ -231,12 +231,12 @@ class UNet(nn.Module):
         for block in self.up: x = block(torch.cat([x, kept.pop()], 1), emb)
         return depth_to_space(self.exit(x), self.patch)
 
-# %% ../nbs/06_unet.ipynb #c3f438a2
+# %% ../nbs/06_unet.ipynb #3fb77c60
 FORMAT = 1                   # of the folder that save_pretrained writes; one more when an old reader would misread it
 networks = dict(UNet=UNet)   # name in config.json -> class; an instance has its keyword arguments in `.arguments`
 
 def bare(net):
-    "The network inside the wrappers of torch.compile and DistributedDataParallel"
+    "The network, or denoiser, inside the wrappers of torch.compile and DistributedDataParallel"
     for name in ('_orig_mod', 'module'):
         if isinstance(getattr(net, name, None), nn.Module): return bare(getattr(net, name))
     return net
@@ -249,7 +249,8 @@ def name_in(table, thing, what):
 
 def describe(denoiser, recipe=None, classes=None) -> dict:
     "All of a denoiser but its weights, as plain numbers and words: what config.json holds"
-    if not isinstance(denoiser, Denoiser): raise TypeError(f'what is saved is a Denoiser, not its network or a wrapper, and this is a {type(denoiser).__name__}')
+    denoiser = bare(denoiser)
+    if not isinstance(denoiser, Denoiser): raise ValueError(f'what is saved is a Denoiser, not its network or a wrapper, and this is a {type(denoiser).__name__}')
     net, s = bare(denoiser.net), denoiser.schedule
     kind = name_in(networks, type(net), 'the class of the network')
     if classes is not None and len(classes) != net.arguments['classes']:
@@ -259,7 +260,7 @@ def describe(denoiser, recipe=None, classes=None) -> dict:
                 target=name_in(targets, denoiser.target, 'the target'), data_std=denoiser.data_std,
                 classes=None if classes is None else list(classes), recipe=recipe or {})
 
-# %% ../nbs/06_unet.ipynb #079a19b3
+# %% ../nbs/06_unet.ipynb #a47a012a
 def save_pretrained(
     denoiser,      # a Denoiser round a network of the table `networks`
     folder,        # made if need be; gets model.safetensors and config.json
@@ -267,7 +268,8 @@ def save_pretrained(
     classes=None,  # the names of the labels, in order
 ) -> Path:
     "Write a denoiser such that `from_pretrained` gives it back. Raises ValueError on what a file cannot say, OSError where nothing can be written"
-    folder, kept = Path(folder), lambda name, given: getattr(denoiser, name, None) if given is None else given
+    denoiser, folder = bare(denoiser), Path(folder)
+    kept = lambda name, given: getattr(denoiser, name, None) if given is None else given
     config = describe(denoiser, kept('recipe', recipe), kept('classes', classes))
     weights = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in bare(denoiser.net).state_dict().items()})
     config['sha256'] = hashlib.sha256(weights).hexdigest()

@@ -24,6 +24,10 @@ def section(title):
     if not parts: raise ValueError(f'nbs/index.ipynb has no section “{title}”, which the landing page shows')
     return '\n\n'.join(parts)
 
+def about():
+    "What the README says of the chapters, before its list of them"
+    return next(p for p in section('The course').split('\n\n') if p.startswith('Each chapter'))
+
 def pitch():
     "What the README says under its picture, without the first sentence in bold, which is our title"
     text = course.source_of(readme_cells()[0]).split('\n\n')[-1]
@@ -83,7 +87,8 @@ def results(c):
                       'A smaller Fréchet distance is better. The floor is what real training pictures get at the same number of images: '
                       'no model can be asked for less.', '',
                       '| model | drawn with | images | distance | floor | labels obeyed |', '|---|---|--:|--:|--:|--:|', *rows, '',
-                      'The distance is taken in the features of our own frozen classifiers, so it cannot be set beside numbers made with others: '
+                      'The distance is taken in the features of our own frozen classifiers, one for garments and one for digits, so neither can be set beside the other, '
+                      'or beside numbers made with other features: '
                       + next((f'[{x.short}]({x.name}.ipynb) says why. ' for x in course.chapters() if x.module == 'metrics'), '')
                       + 'Each model has a card with its recipe, its command, its time and the machine.'])
 
@@ -96,7 +101,7 @@ def page():
     c = course.settings()
     title = c['description'].split(':')[0]
     return '\n\n'.join([
-        f'# {title}', '{.lead}\n' + pitch(), hero(c), '## What you will be able to do', course_list(), results(c),
+        f'# {title}', '{.lead}\n' + pitch(), hero(c), '## What you will be able to do', about(), course_list(), results(c),
         '(start)=\n' + section('Start'), section('Use it as a library'),
         'Every function has a page in [the library](api/index.md); the symbols of the papers stand side by side in [the glossary](glossary.md); '
         'and if you want to teach with this, there is [a page for teachers](teachers.md).', toctrees()]) + '\n'

@@ -4,16 +4,22 @@ import re
 import sys
 from pathlib import Path
 
+def from_root(markdown):
+    "Links are made to work from the repository's root"
+    markdown = re.sub(r'\]\((?:\./)?([\w-]+\.ipynb)', r'](nbs/\1', markdown)
+    return re.sub(r'(\]\(|src=")\.\./', r'\1', markdown).strip()
+
 def cell_markdown(cell):
-    "One notebook cell as Markdown; links are made to work from the repository's root"
+    "One notebook cell as Markdown; of a cell that begins with `#| echo: false` only what it gives"
     source = ''.join(cell['source'])
-    if cell['cell_type'] == 'markdown':
-        source = re.sub(r'\]\((?:\./)?([\w-]+\.ipynb)', r'](nbs/\1', source)
-        return re.sub(r'(\]\(|src=")\.\./', r'\1', source).strip()
+    if cell['cell_type'] == 'markdown': return from_root(source)
     if re.match(r'#\s*\|\s*hide', source): return ''
-    parts = [f'```python\n{source}\n```']
+    parts = [] if re.match(r'#\s*\|\s*echo:\s*false', source) else [f'```python\n{source}\n```']
     for out in cell.get('outputs', []):
         data = out.get('data', {})
+        if 'text/markdown' in data:
+            parts.append(from_root(''.join(data['text/markdown'])))
+            continue
         if any(k.startswith('image/') for k in data):
             raise SystemExit('index.ipynb: README.md cannot hold a picture output; write it to images/ and link it')
         text = ''.join(out.get('text', '') or data.get('text/plain', '')).rstrip()

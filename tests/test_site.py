@@ -74,9 +74,10 @@ def test_page(page, name):
 @pytest.mark.parametrize('name', ['index', 'glossary'])
 def test_no_width_overflows(page, name):
     page.at(name)
-    for width in (320, 390, 700, 1000, 1100, 1320, 1600):
+    for width in (320, 390, 700, 768, 1000, 1100, 1320, 1600):
         page.set_viewport_size(dict(width=width, height=844))
         assert page.evaluate('() => document.documentElement.scrollWidth') <= width
+        assert page.evaluate("() => document.querySelector('.content').clientWidth") >= min(width, 680)       # no room is given away
 
 def test_search_finds_a_word_of_a_formula(page):
     page.at('index')

@@ -26,7 +26,7 @@ test: $(VENV)/ok-dev $(if $(shell command -v npm),$(SITE)) ## run every check, a
 	$(PY) tools/test_notebooks.py
 	$(PY) -m pytest -q tests
 
-test-slow: $(VENV)/ok-dev ## what takes long: training killed a hundred times (20 minutes)
+test-slow: $(VENV)/ok-dev ## what takes long: training killed a hundred times (seven minutes)
 	KILLS=100 $(PY) -m pytest -q -s tests/test_training.py -k killed
 
 docs: $(SITE)          ## build the documentation site into build/html (half a minute; nothing is executed)

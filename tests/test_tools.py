@@ -51,6 +51,15 @@ def test_a_failing_notebook_is_not_stored(python, checkout):
     assert python('tools/run_notebooks.py', 'nbs/case.ipynb', cwd=checkout).returncode == 1
     assert (checkout/'nbs'/'case.ipynb').read_bytes() == before
 
+def test_readme_keeps_results_and_leaves_out_code_that_is_not_echoed(python, root, tmp_path):
+    cells = [dict(cell_type='code', source=source, outputs=[dict(data={'text/markdown': '| [a](../data/a.md) |'})])
+             for source in ('#| echo: false\nsecret()', 'shown()')]
+    (tmp_path/'nbs').mkdir()
+    (tmp_path/'nbs'/'index.ipynb').write_text(json.dumps(dict(cells=cells)))
+    assert python(root/'tools/readme.py', tmp_path).returncode == 0
+    readme = (tmp_path/'README.md').read_text(encoding='utf-8')
+    assert readme.count('| [a](data/a.md) |') == 2 and 'shown()' in readme and 'secret' not in readme
+
 def test_make_lists_its_commands_and_installs_once(root):
     said = subprocess.run(['make', 'help'], cwd=root, capture_output=True, text=True, check=True).stdout
     assert all(f'make {name}' in said for name in ('run', 'lab', 'test', 'notebooks', 'clean'))

@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = ['frozen', 'metric_labels', 'conv_block', 'Classifier', 'shifted', 'train_classifier', 'accuracy', 'Frozen',
-           'frozen_row', 'model_folders', 'read_frozen', 'classifier', 'Extractor', 'check_images', 'extractor',
-           'Moments', 'moments', 'frechet_moments', 'frechet', 'frechet_bias', 'Value', 'Reference', 'save_reference',
-           'as_reference', 'reference', 'balanced_draw', 'mmd', 'kid', 'inception_score', 'Balance', 'class_balance',
-           'radii', 'hits', 'PrecisionRecall', 'precision_recall', 'DensityCoverage', 'density_coverage',
-           'expected_coverage', 'Nearest', 'nearest', 'Given', 'by_torchmetrics', 'compare', 'make_reference', 'Scores',
-           'measure', 'label_count', 'evaluate', 'InceptionEye', 'inception_features']
+           'frozen_row', 'model_folders', 'read_frozen', 'classifier', 'Extractor', 'check_images', 'weights_digest',
+           'extractor', 'Moments', 'moments', 'frechet_moments', 'frechet', 'frechet_bias', 'Value', 'Reference',
+           'save_reference', 'as_reference', 'reference', 'balanced_draw', 'mmd', 'kid', 'inception_score', 'Balance',
+           'class_balance', 'radii', 'hits', 'PrecisionRecall', 'precision_recall', 'DensityCoverage',
+           'density_coverage', 'expected_coverage', 'Nearest', 'nearest', 'Given', 'by_torchmetrics', 'compare',
+           'make_reference', 'Scores', 'measure', 'label_count', 'evaluate', 'InceptionEye', 'inception_features']
 
 # %% ../nbs/08_metrics.ipynb #2674973b
 import hashlib, math, warnings
@@ -66,7 +66,7 @@ def shifted(
     which = torch.arange(n, device=x.device).view(n, 1, 1)
     return rearrange(padded[which, rows.unsqueeze(2), cols.unsqueeze(1)], 'b h w c -> b c h w')
 
-# %% ../nbs/08_metrics.ipynb #502c7835
+# %% ../nbs/08_metrics.ipynb #5e458db6
 def train_classifier(
     data: ImageSet,
     epochs=12,    # passes through the data
@@ -76,12 +76,13 @@ def train_classifier(
     device=None,  # default: the fastest here
     steps=None,   # stop after so many (default: never)
 ) -> Classifier:  # in eval mode
-    "Cross-entropy with label smoothing, AdamW, OneCycle, shifted images. Raises ValueError on labels that are none"
+    "Cross-entropy with label smoothing, AdamW, OneCycle, shifted images. Raises ValueError on labels that are none, and on too few images"
     device, total = device or pick_device(), epochs*len(data.images)//size
+    if total < max(steps or 0, 1): raise ValueError(f'{epochs} passes over {len(data.images)} images in batches of {size} are {total} steps: that is too few')
     if data.labels.min() < 0 or data.labels.max() >= len(data.classes):
         raise ValueError(f'labels lie in 0 to {len(data.classes) - 1}, and these reach from {data.labels.min()} to {data.labels.max()}')
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)           # the CPU's alone: that of a GPU stays as it is
         net = Classifier(data.images.shape[1], len(data.classes)).to(device)
     opt = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=total)
@@ -152,7 +153,7 @@ def classifier(
     net.load_state_dict(read_frozen(row.folder, 'model.safetensors', row.weights), assign=True)
     return net.eval()
 
-# %% ../nbs/08_metrics.ipynb #ab15cb43
+# %% ../nbs/08_metrics.ipynb #7851a40c
 class Extractor:
     "A frozen network as an eye: pictures in, features and class probabilities out, on the CPU in float32"
     def __init__(
@@ -197,6 +198,10 @@ def check_images(images, shape=None):
     if low < -1.001 or high > 1.001: raise ValueError(f'images lie in [-1, 1], and these reach from {low:.3g} to {high:.3g}: see to_float')
     if low >= 0: raise ValueError(f'no pixel of these images is below 0 (they reach from {low:.3g} to {high:.3g}): '
                                   'if they lie in [0, 1], pass 2*images - 1')
+
+def weights_digest(net) -> str:
+    "SHA-256 of all weights and buffers of a network, in their order"
+    return hashlib.sha256(b''.join(v.cpu().contiguous().numpy().tobytes() for v in net.state_dict().values())).hexdigest()
 
 def extractor(name='fashion_mnist', device='cpu') -> Extractor:
     "The frozen eye of a data set, by its name in `frozen`. Raises FileNotFoundError or ValueError naming a missing or damaged file"
@@ -428,7 +433,7 @@ def expected_coverage(n, m, k=5) -> float:
     "What `coverage` is on average for n real and m fakes of the same distribution, whatever it is: Naeem et al. (2020), lemma 2"
     return 1 - math.prod((n - i)/(n + m - i) for i in range(1, k + 1))
 
-# %% ../nbs/08_metrics.ipynb #a8d19285
+# %% ../nbs/08_metrics.ipynb #4bccc0a1
 class Nearest(NamedTuple):
     distance: Tensor  # (n, k), float32, ascending
     index: Tensor     # (n, k): which of the data
@@ -441,10 +446,11 @@ def nearest(
     eye=None,        # an Extractor: distance of features instead of pixels
     chunk=10_000,    # of the data at a time
 ) -> Nearest:
-    "The k nearest of `data` to each image: root mean square over pixels, or Euclidean over features. Raises ValueError on unequal shapes"
+    "The k nearest of `data` to each image: root mean square over pixels, or Euclidean over features. Raises ValueError on unequal shapes, and outside [-1, 1]"
     data = data.images if isinstance(data, ImageSet) else data
     check_images(images, tuple(data.shape[1:]))
     if not 1 <= k <= len(data): raise ValueError(f'there are {len(data)} images to choose from, so k lies in 1 to {len(data)}, and it is {k}')
+    if data.dtype != torch.uint8: check_images(data)
     scaled = lambda x: to_float(x) if x.dtype == torch.uint8 else x
     look = eye.features if eye else lambda x: x.flatten(1)/math.sqrt(x[0].numel())
     points = look(images)
@@ -458,7 +464,7 @@ def nearest(
         best, index = best.gather(1, order), index.gather(1, order)
     return Nearest(best, index)
 
-# %% ../nbs/08_metrics.ipynb #18bcbf7d
+# %% ../nbs/08_metrics.ipynb #7d1cd320
 class Given(nn.Module):
     "Stands where torchmetrics expects a network: the features are there already"
     def __init__(self, num_features):
@@ -480,7 +486,7 @@ def by_torchmetrics(
     alone = dict(sync_on_compute=False)                     # under torchrun one process measures, and waits for no other
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter('ignore')                     # that features are kept in memory; that one split has no spread
-        torch.manual_seed(generator(seed, 'kid').initial_seed())
+        torch.default_generator.manual_seed(generator(seed, 'kid').initial_seed())
         by_kid = KernelInceptionDistance(given, subsets=subsets, subset_size=size, **alone)
         by_kid.update(real_features.double(), real=True); by_kid.update(fake.double(), real=False)
         kid_mean, kid_std = by_kid.compute()
@@ -510,7 +516,7 @@ def compare(
         if labels is not None: found['accuracy'] = Value((probs.argmax(1) == labels).double().mean().item())
     return found
 
-# %% ../nbs/08_metrics.ipynb #629f0e57
+# %% ../nbs/08_metrics.ipynb #32e1823d
 def make_reference(
     name, eye: Extractor,
     test: ImageSet,   # what to compare with
@@ -520,7 +526,8 @@ def make_reference(
     others=(),        # further sets whose distance to `test` to note, such as a cut of `train`
     seed=0,
 ) -> Reference:
-    "Measure everything that a reference holds"
+    "Measure everything that a reference holds. Raises ValueError when a class has too few images, or with fewer than two sizes"
+    if len(set(ns)) < 2: raise ValueError(f'the floor is a line through at least two sizes of draws, and these are {tuple(ns)}')
     features, train_features = (eye.features(to_float(s.images)) for s in (test, train))
     nearby = {len(s.images): nearest(to_float(test.images), s).distance[:, 0] for s in (train, *others)}
     reference = Reference(name, f'{len(features):,} test images', eye, moments(features), features.half().float(), test.labels, {}, nearby)
@@ -581,7 +588,7 @@ class Scores(NamedTuple):
             lines.append(f'{label:24}{text(name, self.values[name]):>18}{real:>20}' + (f'   {self.ratio:.2f} × the floor' if name == 'fid' else ''))
         return '\n'.join(lines)
 
-# %% ../nbs/08_metrics.ipynb #0e13280d
+# %% ../nbs/08_metrics.ipynb #1f1f82d8
 def _given(which): return which if isinstance(which, Reference) else reference(which)
 
 def measure(
@@ -596,6 +603,7 @@ def measure(
     r = _given(reference)
     sets = [images] if torch.is_tensor(images) else list(images)
     if not sets or len({len(s) for s in sets}) != 1: raise ValueError('the sets to measure must be of equal size, and at least one')
+    labels = None if labels is None else torch.as_tensor(labels).cpu()
     if labels is not None and len(labels) != len(sets[0]): raise ValueError(f'{len(sets[0])} images need {len(sets[0])} labels, one each, and there are {len(labels)}')
     found = []
     for i, s in enumerate(sets):
@@ -611,7 +619,7 @@ def measure(
         real['nearest'] = Value(r.nearest[count].mean().item())
     return Scores(values, real, n, len(sets), f'{r.name}, {r.split}', f'{r.eye.name} {r.eye.digest[:12]}', settings or {})
 
-# %% ../nbs/08_metrics.ipynb #d5114699
+# %% ../nbs/08_metrics.ipynb #328d2996
 def label_count(denoise) -> int | None:
     "How many classes the network inside a denoiser knows; None for none"
     for name in ('denoise', 'net'):
@@ -630,9 +638,11 @@ def evaluate(
     data=None,                  # training images to look for copies in
     **kwargs,                   # for the sampler: eta, variance, …
 ) -> Scores:
-    "Draw images and measure them. Raises ValueError when n is too small for the features"
+    "Draw images and measure them. Raises ValueError when n is too small for the features, or the shape of an image is not known"
     r = _given(reference)
-    if n <= len(r.moments.mean): raise ValueError(f'{n} samples are too few for {len(r.moments.mean)} features: take at least {len(r.moments.mean) + 1}, better 2048')
+    d = len(r.moments.mean)
+    if n <= d: raise ValueError(f'{n} samples are too few for {d} features: take at least {d + 1}, better {max(2048, 10*d):,}')
+    if r.eye.shape is None: raise ValueError('the shape of an image is not known: give it to the Extractor, such as shape=(1, 28, 28)')
     if isinstance(c, str):
         if c != 'balanced': raise ValueError(f"c is 'balanced', None or {n} labels, not {c!r}")
         classes = label_count(denoiser)
@@ -646,7 +656,7 @@ def evaluate(
                     **{k: v for k, v in kwargs.items() if isinstance(v, (int, float, str))})
     return measure(sets, r, None if c is None else torch.as_tensor(c).expand(n), data, seed, settings)
 
-# %% ../nbs/08_metrics.ipynb #d8b36540
+# %% ../nbs/08_metrics.ipynb #4c28eec8
 class InceptionEye(nn.Module):
     "The Inception network that published FIDs are made with, as torchmetrics has it; grey pictures become colour, and it scales them itself"
     def __init__(self, net):
@@ -659,6 +669,7 @@ class InceptionEye(nn.Module):
 
 def inception_features(
     device='cpu',
+    shape=None,                                                         # of the images that `evaluate` shall draw, such as (1, 28, 28)
     build=lambda: NoTrainInceptionV3('inception-v3-compat', ['2048']),  # what makes the network
 ) -> Extractor:
     "The standard Inception features of torchmetrics. Raises ImportError or FileNotFoundError with what is missing"
@@ -667,5 +678,4 @@ def inception_features(
     except OSError as e:
         raise FileNotFoundError(f'the weights of the Inception network are not here and could not be fetched ({" ".join(str(e).split())[:100]}): '
                                 f'with a network, call this once; they are kept in {torch.hub.get_dir()}/checkpoints') from None
-    weights = b''.join(v.cpu().contiguous().numpy().tobytes() for v in net.state_dict().values())
-    return Extractor(InceptionEye(net).to(device), 'inception', hashlib.sha256(weights).hexdigest())
+    return Extractor(InceptionEye(net).to(device), 'inception', weights_digest(net), shape=shape)

@@ -88,12 +88,12 @@ def pretrained(
     raise FileNotFoundError(f'{name} is not in data/models of the repository ({"there are " + ", ".join(known) if known else "nothing is there"}): '
                             f'work inside a checkout, or copy the folder to {model_folders()[-1]/name}')
 
-# %% ../nbs/09_ddpm.ipynb #f606612b
+# %% ../nbs/09_ddpm.ipynb #7a8bdee0
 def filmed(
     sampler,     # such as ddim
     film: list,  # gets a Step for each moment; the first is the noise, without an x0
 ):
-    "The same sampler, which also keeps all its Steps in `film`"
+    "The same sampler, which also keeps all its Steps in `film` (one film after the other where `generate` needs several batches)"
     def walk(denoise, x, ts, *args, **kwargs):
         film.append(Step(torch.as_tensor(ts[0]), x, None))
         for step in sampler(denoise, x, ts, *args, **kwargs):

@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['learning_rates', 'optimizers', 'CHECKPOINT', 'draw', 'seeded', 'constant', 'linear', 'cosine_decay', 'onecycle',
            'orthogonal', 'Muon', 'around', 'EMA', 'recomputing', 'min_snr', 'FixedLoss', 'pack', 'unpack', 'digest',
-           'write_checkpoint', 'check_checkpoint', 'load_checkpoint', 'Checkpoints', 'Log', 'dressed', 'resume',
-           'accumulated', 'train']
+           'write_checkpoint', 'read_state', 'check_checkpoint', 'load_checkpoint', 'to_disk', 'Checkpoints', 'Log',
+           'processes', 'dressed', 'resume', 'accumulated', 'train']
 
-# %% ../nbs/07_training.ipynb #e0911f9a
-import contextlib, copy, hashlib, itertools, json, math, os, re, secrets, shutil, warnings
+# %% ../nbs/07_training.ipynb #8583ab62
+import contextlib, copy, errno, hashlib, itertools, json, math, os, re, secrets, shutil, warnings
 from functools import partial
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch.utils.checkpoint import checkpoint
 
-from .core import autocast, generator, pick_device, writable_folder
+from .core import autocast, generator, pick_device, pick_precision, writable_folder
 from .denoiser import Denoiser, Target, diffusion_loss
 from .forward import last_time
 from .sampling import eval_mode
@@ -37,16 +37,17 @@ def draw(
     t = (torch.arange(n, device=device) + torch.rand(n, generator=g, device=device))/n*last
     return t, torch.randn(n, *shape, generator=g, device=device), torch.rand(n, generator=g, device=device)
 
-# %% ../nbs/07_training.ipynb #b648c2da
+# %% ../nbs/07_training.ipynb #90a941ef
 @contextlib.contextmanager
 def seeded(*key, device='cpu'):
     "Inside, torch's own random state depends on `key` alone (as `generator` does); after it, all is as before"
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == 'cuda' else []):
-        torch.manual_seed(generator(*key).initial_seed())
+        seed = generator(*key).initial_seed()
+        (torch.default_generator if device.type == 'cpu' else torch).manual_seed(seed)     # torch's own reaches every GPU, too
         yield
 
-# %% ../nbs/07_training.ipynb #03e7fde8
+# %% ../nbs/07_training.ipynb #595acb5e
 def constant(p): return 1.
 
 def linear(p, hold=0.):
@@ -58,7 +59,7 @@ def cosine_decay(p):
     return (1 + math.cos(math.pi*p))/2
 
 def onecycle(p, rise=.3, low=1/25, end=1e-4/25):
-    "Up from `low` to 1 at progress `rise`, then down to `end`, along cosines: Smith & Topin (2018)"
+    "Up from `low` to 1 at progress `rise`, then down to `end`, along cosines: fastai's form of Smith & Topin (2018), without its cycle of the momentum"
     if p < rise: return 1 + (low - 1)*cosine_decay(p/rise)
     return end + (1 - end)*cosine_decay((p - rise)/(1 - rise))
 
@@ -219,24 +220,33 @@ def write_checkpoint(folder, step, denoiser, opt, ema=None, val=None, **more):
     state = json.loads(json.dumps(state))
     (folder/'state.json').write_text(json.dumps(state | dict(digest=digest(json.dumps(state, sort_keys=True).encode())), indent=1))
 
-# %% ../nbs/07_training.ipynb #c4202701
-def check_checkpoint(path) -> dict:
-    "What state.json says, after every file has been compared with its digest. Raises ValueError naming the file that is damaged"
-    path = Path(path)
+# %% ../nbs/07_training.ipynb #fcd46c20
+def read_state(path) -> dict:
+    "What state.json of a checkpoint says. Raises ValueError when it is damaged"
     try:
         state = json.loads((path/'state.json').read_text(encoding='utf-8'))
         own = state.pop('digest')
         if own != digest(json.dumps(state, sort_keys=True).encode()): raise ValueError('it does not have its digest')
-    except (OSError, ValueError, KeyError, AttributeError) as e: raise ValueError(f'{path/"state.json"} is damaged ({e})') from None
+        return state
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as e: raise ValueError(f'{path/"state.json"} is damaged ({e})') from None
+
+def check_checkpoint(path) -> dict:
+    "What state.json says, after every file has been compared with its digest. Raises ValueError naming the file that is damaged"
+    path = Path(path)
+    state = read_state(path)
     if state['format'] > CHECKPOINT:
         raise RuntimeError(f'{path} was written by a newer ddpm_course (format {state["format"]}, and this one reads {CHECKPOINT}): '
                            f'install that one, or choose another folder')
     for name, expected in state['files'].items():
-        if not (path/name).exists(): raise ValueError(f'{path/name} is missing')
-        if digest((path/name).read_bytes()) != expected: raise ValueError(f'{path/name} is damaged')
+        try: found = digest((path/name).read_bytes())
+        except FileNotFoundError: raise ValueError(f'{path/name} is missing') from None
+        except OSError as e:
+            if e.errno != errno.EIO: raise                                      # a bad block is damage, a closed door is not
+            raise ValueError(f'{path/name} cannot be read ({e})') from None
+        if found != expected: raise ValueError(f'{path/name} is damaged')
     return state
 
-# %% ../nbs/07_training.ipynb #804f1879
+# %% ../nbs/07_training.ipynb #f1d07af4
 def load_checkpoint(path, denoiser, opt, ema=None) -> dict:
     "Put a checkpoint into a denoiser, its optimiser and its EMA; returns its state. Raises ValueError when it belongs to another model"
     path, state = Path(path), check_checkpoint(path)
@@ -244,7 +254,7 @@ def load_checkpoint(path, denoiser, opt, ema=None) -> dict:
         for part, into in dict(model=denoiser, **(dict(ema=ema.denoiser) if ema else {})).items():
             if not (path/part).is_dir(): raise ValueError(f'it holds no {part}')
             was, now = json.loads((path/part/'config.json').read_text(encoding='utf-8')), json.loads(json.dumps(describe(into)))
-            differ = [f'its {k} is {was[k]}, and here it is {now[k]}' for k in ('net', 'arguments', 'schedule', 'target', 'data_std') if was[k] != now[k]]
+            differ = [f'its {k}: {was[k]} there, {now[k]} here' for k in ('net', 'arguments', 'schedule', 'target', 'data_std') if was[k] != now[k]]
             if differ: raise ValueError('; '.join(differ))
             bare(into.net).load_state_dict(safetensors.torch.load((path/part/'model.safetensors').read_bytes()))
         unpack(opt, safetensors.torch.load((path/'optimizer.safetensors').read_bytes()), state['optimizer'])
@@ -253,7 +263,14 @@ def load_checkpoint(path, denoiser, opt, ema=None) -> dict:
     if ema: ema.updates = state['ema_updates']
     return state
 
-# %% ../nbs/07_training.ipynb #41ac229f
+# %% ../nbs/07_training.ipynb #d7cdfa35
+def to_disk(path):
+    "Wait until the system has handed a file to the disk; the names in a folder, too, where it can do that"
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDWR if os.name == 'nt' else os.O_RDONLY)
+        try: os.fsync(handle)
+        finally: os.close(handle)
+
 class Checkpoints:
     "A folder of checkpoints: the last few, and the one with the lowest validation loss"
     def __init__(
@@ -276,14 +293,15 @@ class Checkpoints:
                 return path
             except ValueError as e:
                 aside = path.rename(path.with_name(f'damaged-{path.name}-{secrets.token_hex(2)}'))
-                warnings.warn(f'{e}. It is kept as {aside.name}, and training goes on from the one before')
+                before = 'the one before it is tried' if self.all() else 'there is none before it: the training begins anew'
+                warnings.warn(f'{e}. It is kept as {aside.name}; {before}')
 
     def best(self):
         "The one with the lowest validation loss, or None where none was measured"
         found = {}
         for path in self.all():
-            with contextlib.suppress(OSError, ValueError): found[path] = json.loads((path/'state.json').read_text())['val']
-        return min((p for p in found if found[p] is not None), key=found.get, default=None)
+            with contextlib.suppress(OSError, ValueError): found[path] = read_state(path)['val']
+        return min((p for p, val in found.items() if val is not None and math.isfinite(val)), key=found.get, default=None)
 
     def save(self, step, *args, **kwargs) -> Path:
         "`write_checkpoint`, whole or not at all; then old ones go. Raises OSError with one sentence, and older ones stay"
@@ -292,9 +310,12 @@ class Checkpoints:
         for left in self.folder.glob('.new-*'): shutil.rmtree(left)         # by a run that was killed while it wrote
         try:
             write_checkpoint(new, step, *args, **kwargs)
+            for written in (*new.rglob('*'), new): to_disk(written)
             new.rename(path)
+            to_disk(self.folder)
         except OSError as e:
-            last = f'that of step {int(self.all()[-1].name[5:])} is whole' if self.all() else 'there is none before it'
+            others = [p for p in self.all() if p != path]
+            last = f'that of step {int(others[-1].name[5:])} is whole' if others else 'there is none before it'
             raise OSError(f'the checkpoint of step {step} was not written to {self.folder} ({e}); {last}: make room, and start again') from e
         finally: shutil.rmtree(new, ignore_errors=True)
         for old in set(self.all()[:-self.keep]) - {self.best()}:
@@ -310,6 +331,17 @@ class Log(NamedTuple):
     lr: float          # of the first group of parameters
     val: float = None  # validation loss, where it was measured (in the first process)
 
+# %% ../nbs/07_training.ipynb #176e831b
+def processes(accelerator=None) -> Accelerator:
+    "The accelerator, made if need be. Raises RuntimeError when it knows fewer processes than were started, ValueError when it has what `train` does itself"
+    accelerator = accelerator or Accelerator(cpu=pick_device().type == 'cpu')    # cpu=True, or processes without GPUs do not find each other
+    started = int(os.environ.get('WORLD_SIZE', 1))
+    if accelerator.num_processes != started:
+        raise RuntimeError(f'{started} processes were started, and this accelerator knows {accelerator.num_processes}: without GPUs, make it with cpu=True')
+    if accelerator.mixed_precision != 'no' or accelerator.gradient_accumulation_steps != 1:
+        raise ValueError('half precision and accumulation are arguments of train, and must be left out of the Accelerator (and of `accelerate launch`)')
+    return accelerator
+
 # %% ../nbs/07_training.ipynb #70b0116f
 @contextlib.contextmanager
 def dressed(denoiser, accelerator, compile=None, recompute=False):
@@ -324,34 +356,38 @@ def dressed(denoiser, accelerator, compile=None, recompute=False):
         accelerator.unwrap_model(net, keep_fp32_wrapper=False)
         denoiser.net = net.train(was)
 
-# %% ../nbs/07_training.ipynb #ae23d072
+# %% ../nbs/07_training.ipynb #e3c3aed6
 def resume(checkpoints, accelerator, denoiser, opt, ema, seed) -> int:
     "Load the newest whole checkpoint, the same one in every process; returns the number of steps that are done"
     describe(denoiser); writable_folder(checkpoints.folder)            # what would fail at the first checkpoint fails now
     path, = broadcast_object_list([checkpoints.newest() if accelerator.is_main_process else None])
     if path is None: return 0
+    asked = [{k: v for k, v in group.items() if k != 'params'} for group in opt.param_groups]
     state = load_checkpoint(path, denoiser, opt, ema)
+    for group, own in zip(opt.param_groups, asked): group.update(own)
+    opt.load_state_dict(opt.state_dict())                   # once more: where its tensors must lie depends on the settings
     if state['seed'] != seed: raise ValueError(f'{path} was trained with seed {state["seed"]}, and this run has {seed}: choose another folder')
     return state['step']
 
-# %% ../nbs/07_training.ipynb #879dd95e
-def accumulated(denoiser, accelerator, scaler, loss, weight, parts, key):
+# %% ../nbs/07_training.ipynb #eabbd893
+def accumulated(denoiser, accelerator, scaler, loss, weight, parts, key, precision):
     "Add up the gradients of the mean loss over micro-batches (x0, c, t, eps); returns that loss"
     total, n = 0., sum(len(part[0]) for part in parts)
     for i, (x0, c, t, eps) in enumerate(parts):
         alone = accelerator.no_sync(denoiser.net) if i < len(parts) - 1 else contextlib.nullcontext()
         with alone, seeded(*key, i, device=x0.device):
-            each = loss(denoiser, x0, c, t, eps)
-            if weight: each = each*weight(*denoiser.schedule(t))
-            share = each.sum()/n
+            with autocast(x0.device, precision):
+                each = loss(denoiser, x0, c, t, eps)
+                if weight: each = each*weight(*denoiser.schedule(t))
+                share = each.sum()/n
             accelerator.backward(scaler.scale(share))
         total = total + share.detach()
     return accelerator.reduce(total, 'mean').item()
 
-# %% ../nbs/07_training.ipynb #ed5ade1a
+# %% ../nbs/07_training.ipynb #23c0420a
 def train(
-    denoiser,            # a Denoiser; its network is trained in place
-    batches,             # (start, rank, world, device) -> stream of (x0, labels), such as partial(data.batches, images, 128); or a stream
+    denoiser,            # a Denoiser; its network is trained in place, with labels if the network's .classes is their number
+    batches,             # (start, rank, world, device) -> stream of (x0, labels), such as partial(data.batches, images, 128); or, for one process, a stream
     opt,                 # an optimiser of the denoiser's parameters
     steps,               # optimiser steps in all, those before a resume among them
     ema=None,            # an EMA of the denoiser
@@ -373,10 +409,10 @@ def train(
     """Train, one step for each item that is taken. Under torchrun each process calls this, and they share the work. Raises
     FloatingPointError when the loss is NaN or infinite, ValueError on a stream that ends or a checkpoint of another model, OSError on a full disk"""
     if min(steps, accumulate, every) < 1: raise ValueError(f'steps, accumulate and every are at least 1, not {steps}, {accumulate}, {every}')
-    accelerator = accelerator or Accelerator(cpu=pick_device().type == 'cpu')    # cpu=True, or processes without GPUs do not find each other
+    accelerator = processes(accelerator)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
-    if world != (started := int(os.environ.get('WORLD_SIZE', 1))):
-        raise RuntimeError(f'{started} processes were started, and this accelerator knows {world}: without GPUs, make it with cpu=True')
+    precision = precision or pick_precision(device)
+    if world > 1 and not callable(batches): raise ValueError('several processes would all get the same images: give batches as a function of (start, rank, world, device)')
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     parameters = [p for group in opt.param_groups for p in group['params']]
     for group in opt.param_groups: group.setdefault('initial_lr', group['lr'])
@@ -388,13 +424,13 @@ def train(
         for step in range(done, steps):
             for group in opt.param_groups: group['lr'] = group['initial_lr']*lr(step/steps)
             if (batch := next(stream, None)) is None: raise ValueError(f'the data ended after {step} of {steps} steps: give an endless stream')
-            x0, c = (part.to(device) for part in batch)
+            x0, c = (None if part is None else part.to(device) for part in batch)
+            if null and c is None: raise ValueError('this network knows classes, and the stream gives no labels: give (x0, labels)')
             mine = slice(rank*len(x0), (rank + 1)*len(x0))
             t, eps, u = (part[mine] for part in draw(world*len(x0), x0.shape[1:], seed, step, last, device))
             c = torch.where(u < drop, null, c) if null else None
             parts = [(x0[i], None if c is None else c[i], t[i], eps[i]) for i in torch.arange(len(x0), device=device).chunk(accumulate)]
-            with autocast(device, precision):
-                mean = accumulated(denoiser, accelerator, scaler, loss, weight, parts, (seed, 'dropout', step, rank))
+            mean = accumulated(denoiser, accelerator, scaler, loss, weight, parts, (seed, 'dropout', step, rank), precision)
             scaler.unscale_(opt)
             norm = torch.nn.utils.clip_grad_norm_(parameters, clip or math.inf).item()
             if not math.isfinite(mean) or not (math.isfinite(norm) or scaler.is_enabled()):

@@ -2,8 +2,9 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'networks', 'sinusoidal', 'group_norm', 'zeroed', 'ResBlock', 'heads_for', 'Attention', 'linear_attention',
-           'LinearAttention', 'space_to_depth', 'depth_to_space', 'Shrink', 'Grow', 'Chain', 'check_input', 'UNet',
-           'bare', 'name_in', 'describe', 'save_pretrained', 'read_config', 'from_pretrained', 'push_to_hub']
+           'LinearAttention', 'space_to_depth', 'depth_to_space', 'Shrink', 'Grow', 'Chain', 'check_sizes',
+           'check_input', 'UNet', 'bare', 'name_in', 'describe', 'save_pretrained', 'read_config', 'from_pretrained',
+           'push_to_hub']
 
 # %% ../nbs/06_unet.ipynb #6603d91b
 import hashlib, json, math, operator, re, tempfile, textwrap
@@ -143,7 +144,17 @@ class Chain(nn.ModuleList):
         for block in self: x = block(x, emb)
         return x
 
-# %% ../nbs/06_unet.ipynb #1eaeeb87
+# %% ../nbs/06_unet.ipynb #ce82bfce
+def check_sizes(in_channels, dims, blocks, classes, patch, width):
+    "Raises ValueError with one sentence on sizes that no UNet can have; gives dims as a tuple of ints"
+    try: dims = tuple(map(operator.index, dims))
+    except TypeError: raise ValueError(f'dims are the channels of each level, such as (64, 128), not {dims!r}') from None
+    if not dims or any(d < 4 or d % 2 for d in dims): raise ValueError(f'dims are even numbers of channels, at least 4 each, not {dims}')
+    if min(in_channels, blocks, patch, classes or 1) < 1 or classes == 0:
+        raise ValueError(f'in_channels, blocks, patch and classes are at least 1, not {in_channels}, {blocks}, {patch}, {classes}')
+    if width is not None and width < 1: raise ValueError(f'width is at least 1, or None for 4 times the first of dims, not {width}')
+    return dims
+
 def check_input(net, x, t, c=None):
     "Raises ValueError with one sentence on what does not fit this network"
     if not x.is_floating_point(): raise ValueError(f'images are floats in [-1, 1], and these are {x.dtype}: see to_float')
@@ -164,7 +175,7 @@ def check_input(net, x, t, c=None):
     if not ((c >= 0) & (c <= net.classes)).all():       # before the lookup: a GPU's own error would end the process
         raise ValueError(f'labels lie in 0 to {net.classes} ({net.classes} is the null label), and these reach from {c.min()} to {c.max()}')
 
-# %% ../nbs/06_unet.ipynb #119c47b1
+# %% ../nbs/06_unet.ipynb #69c7bf08
 class UNet(nn.Module):
     "The network of DDPM, with scale-and-shift and linear attention: (b, in_channels, h, w) and times (b,) to the same shape"
     def __init__(
@@ -180,12 +191,7 @@ class UNet(nn.Module):
         dropout=0.,
     ):
         super().__init__()
-        try: dims = tuple(map(operator.index, dims))
-        except TypeError: raise ValueError(f'dims are the channels of each level, such as (64, 128), not {dims!r}') from None
-        if not dims or any(d < 4 or d % 2 for d in dims): raise ValueError(f'dims are even numbers of channels, at least 4 each, not {dims}')
-        if min(in_channels, blocks, patch, classes or 1) < 1 or classes == 0:
-            raise ValueError(f'in_channels, blocks, patch and classes are at least 1, not {in_channels}, {blocks}, {patch}, {classes}')
-        if width is not None and width < 1: raise ValueError(f'width is at least 1, or None for 4 times the first of dims, not {width}')
+        dims = check_sizes(in_channels, dims, blocks, classes, patch, width)
         width = width or 4*dims[0]
         self.arguments = dict(in_channels=in_channels, dims=dims, blocks=blocks, classes=classes, patch=patch, attention=attention,
                               heads=heads, width=width, dropout=dropout)

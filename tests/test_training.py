@@ -126,7 +126,7 @@ def test_folder_of_another_network_is_not_touched(run, tmp_path):
     assert run(tmp_path/'run')[0] == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path/'run').rglob('*')}
     status, _, err = run(tmp_path/'run', 1, '--dims', 8)
-    assert status != 0 and 'belongs to another run (its arguments is' in err
+    assert status != 0 and 'belongs to another run (its arguments:' in err
     assert {p: p.stat().st_mtime_ns for p in (tmp_path/'run').rglob('*')} == before
 
 def test_folder_that_cannot_be_written_is_said_before_training(run, tmp_path):

@@ -17,7 +17,7 @@ class Target(NamedTuple):
     of: Callable     # (x0, eps, alpha, sigma) -> what the network should say
     to_x0: Callable  # (out, x, alpha, sigma) -> x0
 
-def _not_0(alpha):
+def _require_signal(alpha):
     if (alpha < 1e-15).any():                # not == 0: in float64, cos(pi/2) is 6e-17
         raise ValueError('an eps model cannot tell x0 where alpha is 0: start at last_time(schedule), or use the v target')
     return alpha
@@ -26,7 +26,7 @@ targets = dict(
     x0   = Target(lambda x0, eps, alpha, sigma: x0,
                   lambda out, x, alpha, sigma: out),
     eps  = Target(lambda x0, eps, alpha, sigma: eps,
-                  lambda out, x, alpha, sigma: (x - sigma*out)/_not_0(alpha)),
+                  lambda out, x, alpha, sigma: (x - sigma*out)/_require_signal(alpha)),
     v    = Target(lambda x0, eps, alpha, sigma: alpha*eps - sigma*x0,
                   lambda out, x, alpha, sigma: (alpha*x - sigma*out)/(alpha**2 + sigma**2)),
     flow = Target(lambda x0, eps, alpha, sigma: eps - x0,

@@ -11,9 +11,9 @@ import time
 import pytest
 from PIL import Image
 
-from ddpm_course.cli import commands, find_run, lead_on, main, nicknames
+from ddpm_course.cli import commands, find_run, print_next_steps, main, aliases
 from ddpm_course.config import Config
-from ddpm_course.experiment import Experiment, claim
+from ddpm_course.experiment import Experiment, register_run
 
 @pytest.fixture
 def say(tmp_path, monkeypatch, capsys):
@@ -118,10 +118,10 @@ def test_a_reader_that_leaves_is_no_error(start):
 @pytest.mark.parametrize('base, name', [('{here}/runs', 'a'), ('{here}/with space', 'a'), ('runs', 'a'), ('.', 'mnist'), ('../{last}', 'b')])
 def test_what_comes_next_can_be_pasted(say, tmp_path, capsys, base, name):
     "The folder in the printed command is that of the run, also where another one has its name"
-    for other in ('runs/a', 'runs/b', 'runs/mnist'): claim(tmp_path/other, Config(seed=7))
+    for other in ('runs/a', 'runs/b', 'runs/mnist'): register_run(tmp_path/other, Config(seed=7))
     run = Experiment(Config(seed=7 if base in ('runs', '{here}/runs') else 8), base.format(here=tmp_path, last=tmp_path.name), name)
-    claim(run.folder, run.config)
-    lead_on(run)
+    register_run(run.folder, run.config)
+    print_next_steps(run)
     words = shlex.split(capsys.readouterr().out.split('`')[1])
     found = words[words.index('--model') + 1]
-    assert find_run(found).folder.samefile(run.folder) and found not in nicknames
+    assert find_run(found).folder.samefile(run.folder) and found not in aliases

@@ -14,7 +14,7 @@ import torch
 
 from ddpm_course import experiment
 from ddpm_course.config import Config
-from ddpm_course.experiment import Experiment, ExperimentManager, Held, hold, read_json, read_metrics, read_state, write_json
+from ddpm_course.experiment import Experiment, ExperimentManager, RunLocked, lock_run, read_json, read_metrics, read_run_state, write_json
 
 TINY = Config(dims=(16, 32), size=16, steps=12)
 QUICK = dict(n=136, draw=2, every=4)
@@ -183,7 +183,7 @@ def test_config_of_a_newer_version_and_none_at_all(halfway, tmp_path):
 def test_state_of_a_newer_version_is_not_touched(peace, tmp_path):
     run = Experiment(TINY, tmp_path, 'run', **QUICK)
     ExperimentManager(tmp_path, **QUICK).add(TINY, 'run')
-    write_json(read_state(run.folder) | dict(format=2), run.folder/'state.json')
+    write_json(read_run_state(run.folder) | dict(format=2), run.folder/'state.json')
     before = {p: p.read_bytes() for p in run.folder.iterdir()}
     with pytest.raises(RuntimeError, match='newer ddpm_course'): run.run()
     assert {p: p.read_bytes() for p in run.folder.iterdir()} == before
@@ -245,12 +245,12 @@ def test_ctrl_c_stops_the_queue(monkeypatch, tmp_path):
 def test_two_managers_on_one_folder(tmp_path, capsys):
     quick = dict(n=0, draw=2, every=2, sample_every=0)
     one, two = (ExperimentManager(tmp_path, **quick).add(TINY, 'a', steps=2).add(TINY, 'b', steps=2) for _ in range(2))
-    with hold(tmp_path/'a'):
+    with lock_run(tmp_path/'a'):
         two.run_all()
         assert two['a'].state['status'] == 'waiting' and two['b'].state['status'] == 'done'
         assert 'another process is at work on' in capsys.readouterr().out
-        with pytest.raises(Held): one.delete('a', confirm='a')
-        with pytest.raises(Held): one['a'].run()
+        with pytest.raises(RunLocked): one.delete('a', confirm='a')
+        with pytest.raises(RunLocked): one['a'].run()
     one.run_all()
     assert one.list()['status'].tolist() == ['done', 'done'] and not one['a'].state['resumed'] and len(read_json(tmp_path/'b/env.json')) == 1
     with pytest.raises(ValueError, match="confirm='a'"): one.delete('a', confirm='b')

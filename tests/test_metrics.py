@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ddpm_course.metrics import Classifier, extractor, frozen, reference
+from ddpm_course.metrics import Classifier, load_extractor, frozen, load_reference
 
 @pytest.fixture
 def models(root, tmp_path, monkeypatch):
@@ -22,7 +22,7 @@ def damage(path, how):
 
 @pytest.mark.parametrize('how', ['flipped', 'truncated'])
 @pytest.mark.parametrize('name', frozen)
-@pytest.mark.parametrize('load, file', [(extractor, 'model.safetensors'), (reference, 'reference.safetensors')])
+@pytest.mark.parametrize('load, file', [(load_extractor, 'model.safetensors'), (load_reference, 'reference.safetensors')])
 def test_a_damaged_file_is_named_and_refused(models, name, load, file, how):
     load(name)
     path = models/frozen[name].folder/file
@@ -32,7 +32,7 @@ def test_a_damaged_file_is_named_and_refused(models, name, load, file, how):
 
 def test_the_weights_of_the_other_eye_are_refused(models):
     shutil.copy(models/'mnist-classifier'/'model.safetensors', models/'fashion-mnist-classifier')
-    with pytest.raises(ValueError, match='fashion-mnist-classifier/model.safetensors is damaged or not the frozen one'): extractor('fashion_mnist')
+    with pytest.raises(ValueError, match='fashion-mnist-classifier/model.safetensors is damaged or not the frozen one'): load_extractor('fashion_mnist')
 
 def test_without_the_files_one_sentence_says_what_to_do(python, root, tmp_path):
     "As after `pip install` outside the repository: a package without its data"

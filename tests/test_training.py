@@ -172,13 +172,13 @@ def test_flipped_bit_is_named_and_the_one_before_is_used(run, uninterrupted, tmp
     assert len(list(folder.glob(f'damaged-{newest.name}-*'))) == 1
 
 def test_checkpoint_of_a_newer_version_is_neither_read_nor_put_aside(run, tmp_path):
-    from ddpm_course.training import digest
+    from ddpm_course.training import sha256
     assert run(tmp_path/'run')[0] == 0
     file = max((tmp_path/'run').glob('step-*'))/'state.json'
     state = json.loads(file.read_text())
     del state['digest']
     state['format'] += 1
-    file.write_text(json.dumps(state | dict(digest=digest(json.dumps(state, sort_keys=True).encode()))))
+    file.write_text(json.dumps(state | dict(digest=sha256(json.dumps(state, sort_keys=True).encode()))))
     status, _, err = run(tmp_path/'run')
     assert status != 0 and 'was written by a newer ddpm_course' in err
     assert file.exists() and not list((tmp_path/'run').glob('damaged-*'))

@@ -13,7 +13,7 @@ import torch.distributed as dist                      # noqa: E402
 from ddpm_course.data import ImageSet, batches        # noqa: E402
 from ddpm_course.denoiser import Denoiser, targets    # noqa: E402
 from ddpm_course.forward import cosine                # noqa: E402
-from ddpm_course.training import EMA, Checkpoints, FixedLoss, linear, train  # noqa: E402
+from ddpm_course.training import EMA, Checkpoints, ValidationLoss, linear_decay, train  # noqa: E402
 from ddpm_course.unet import UNet                     # noqa: E402
 
 ask = argparse.ArgumentParser()
@@ -38,8 +38,8 @@ calls = itertools.count(1)
 def weight(alpha, sigma): return torch.full_like(alpha, float('nan') if next(calls) == asked.nan_at else 1.)
 
 print('begin', flush=True)
-for log in train(denoiser, partial(batches, data, asked.size), opt, asked.steps, ema, lr=linear, weight=weight, precision=torch.float32,
-                 checkpoints=Checkpoints(asked.folder), every=asked.every, validate=FixedLoss(x0, data.labels[:20])):
+for log in train(denoiser, partial(batches, data, asked.size), opt, asked.steps, ema, lr=linear_decay, weight=weight, precision=torch.float32,
+                 checkpoints=Checkpoints(asked.folder), every=asked.every, validate=ValidationLoss(x0, data.labels[:20])):
     pass
 
 everything = [v for d in (denoiser, ema.denoiser) for v in d.state_dict().values()]

@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # A part begins at a number, and a chapter belongs to the last part that begins at or before its own.
-PARTS = {0: 'First steps', 3: 'How diffusion works', 6: 'A model that draws', 10: 'Experiments', 12: 'Going further', 90: 'Workshop'}
+PARTS = {0: 'First steps', 3: 'How diffusion works', 6: 'A model that draws', 12: 'Experiments', 14: 'Control and speed',
+         18: 'Theory', 20: 'Going further', 90: 'Workshop'}
 SHORT = {'second': 's', 'seconds': 's', 'minute': 'min', 'minutes': 'min', 'hour': 'h', 'hours': 'h'}
 
 @lru_cache
@@ -51,7 +52,7 @@ class Chapter:
     def name(self): return self.path.stem                                  # 03_forward
 
     @property
-    def number(self): return self.name.split('_')[0].lstrip('0') or '0'         # as it is shown: 3, or 8a for 08a_config
+    def number(self): return self.name.split('_')[0].lstrip('0') or '0'         # as it is shown: 3 for 03_forward
 
     @property
     def place(self): return int(re.match(r'\d+', self.name)[0])

@@ -23,7 +23,7 @@ aliases = dict(fmnist='ddpm-fashion-mnist', mnist='ddpm-mnist')     # what may b
 def find_model(
     name,            # a stored model or a nickname, a run folder, a folder of save_pretrained, or hf:owner/name
     device='cpu',
-):                   # a Denoiser in eval mode, with .recipe and .classes
+):                   # a Denoiser in eval mode, with .recipe and .class_names
     "Raises FileNotFoundError with what there is, ValueError naming a damaged file"
     from ddpm_course.metrics import model_folders
     from ddpm_course.pipeline import pretrained
@@ -52,7 +52,7 @@ def class_labels(
     count = num_classes(denoiser)
     if wanted == ('any',) or not (wanted or count): return None
     if not count: raise ValueError('this model knows no classes: leave out --class')
-    names = [str(c) for c in denoiser.classes or range(count)]
+    names = [str(c) for c in denoiser.class_names or range(count)]
     spoken = {normalise_name(name): name for name in names} | {str(i): name for i, name in enumerate(names) if str(i) not in names}
     numbers = [names.index(check_name(names, 'class')(spoken.get(normalise_name(w), w))) for w in wanted or names]
     return torch.tensor(numbers)[torch.arange(n) % len(numbers)]
@@ -141,12 +141,12 @@ class Sample:
         from ddpm_course.pipeline import recorded
         from ddpm_course.sampling import Clipped, generate
         denoiser, sampler, film, knobs = d.denoiser(), samplers()[d.sampler], [], d.knobs()
-        c, filming = class_labels(self.classes, denoiser, d.n), write is write_film
+        c, filming = class_labels(self.class_names, denoiser, d.n), write is write_film
         with autocast(next(denoiser.parameters()).device):
             images = generate(Clipped(denoiser), d.n, d.steps, recorded(sampler, film) if filming else sampler, c, d.seed,
                               shape_of(denoiser), d.n if filming else 256, **knobs)
-        names = [] if c is None else [normalise_name(denoiser.classes[k] if denoiser.classes else int(k)).replace(' ', '-') for k in c]
-        cols = min(d.n, len(self.classes) if len(self.classes) > 1 else round(d.n**.5) if self.classes or c is None else 10)
+        names = [] if c is None else [normalise_name(denoiser.class_names[k] if denoiser.class_names else int(k)).replace(' ', '-') for k in c]
+        cols = min(d.n, len(self.class_names) if len(self.class_names) > 1 else round(d.n**.5) if self.class_names or c is None else 10)
         write(self.out, images, [step.x for step in film], names, cols)
         print(f'{d.n} images, {d.steps} steps of {d.sampler}, seed {d.seed}: {self.out} ({time.time() - began:.1f} s)')
 
@@ -196,7 +196,7 @@ def dataset_info(name) -> dict:
         with contextlib.redirect_stdout(io.StringIO()): train, test = (load_data(name, split) for split in ('train', 'test'))
     except (OSError, ValueError) as e: return dict(name=name, here=False, source=str(e).replace('pass download=True', f'`ddpm-course data --download {name}`'))
     return dict(name=name, here=True, train=len(train.images), test=len(test.images), shape=list(train.images.shape[1:]),
-                classes=list(train.classes), source=train.source)
+                classes=list(train.class_names), source=train.source)
 
 def abbreviate_home(text): return str(text).replace(str(Path.home()), '~')
 
@@ -232,7 +232,7 @@ class Models:
         from ddpm_course.metrics import model_folders
         found = {path.parent.name: path.parent for top in reversed(model_folders()) for path in top.glob('ddpm-*/config.json')}
         rows = [dict(name=name, nickname=next((k for k, v in aliases.items() if v == name), '')) | self.about(path) for name, path in sorted(found.items())]
-        words = [row | {'Fréchet distance': f'{row["fid"]:.3f}', 'floor': f'{row["floor"]:.3f}'} if 'fid' in row else row for row in rows]
+        words = [row | {'Fréchet distance': f'{row["frechet"]:.3f}', 'floor': f'{row["floor"]:.3f}'} if 'frechet' in row else row for row in rows]
         where = f'There are none: work inside a clone, or copy folders to {abbreviate_home(model_folders()[-1])}.'
         return rows, columns(words, 'name', 'nickname', 'data', 'images', 'sampler', 'Fréchet distance', 'floor') if rows else where
 
@@ -243,7 +243,7 @@ class Models:
         if not (path/'score.json').exists(): return about
         best, *_ = json.loads((path/'score.json').read_text(encoding='utf-8'))['scores']
         how = best['settings']
-        return about | dict(images=best['n'], sampler=f'{how["sampler"]}, {how["steps"]} steps, eta {how.get("eta", 0):g}', fid=best['fid'], floor=best['floor'])
+        return about | dict(images=best['n'], sampler=f'{how["sampler"]}, {how["steps"]} steps, eta {how.get("eta", 0):g}', frechet=best['frechet'], floor=best['floor'])
 
 # %% ../nbs/90_cli.ipynb #65d78983
 @dataclass(frozen=True)

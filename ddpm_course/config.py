@@ -46,20 +46,20 @@ class Config:
     blocks: int = 1                   # ResNet blocks a level
     patch: int = 2                    # side of the squares of pixels that become channels at the entrance
     attention: bool = False           # linear attention at each level, softmax attention at the bottom
-    size: int = 64                    # images a step, over all processes
+    batch_size: int = 64                # images a step, over all processes
     steps: int = 1100                 # of the optimiser
     optimizer: Literal['adamw', 'muon'] = 'muon'
     lr: float = 3e-3                  # the optimiser's largest learning rate
-    learning_rate: Literal['constant', 'linear', 'half', 'cosine', 'onecycle'] = 'half'  # its course over the run
+    lr_schedule: Literal['constant', 'linear', 'half', 'cosine', 'onecycle'] = 'half'  # its course over the run
     ema: float = .999                 # decay of the moving average of the weights; 0: none
-    drop: float = .1                  # share of labels that are hidden, so that the network learns to draw without
+    label_dropout: float = .1                  # share of labels that are hidden, so that the network learns to draw without
     seed: int = 0                     # of weights, batches, times and noise
 
     def __post_init__(self):
         object.__setattr__(self, 'dims', tuple(self.dims) if isinstance(self.dims, (list, tuple)) else (self.dims,))
         if not self.dims or not all(type(d) is int and d > 0 for d in self.dims):
             raise ValueError(f'dims are whole numbers above 0, not {self.dims}')
-        validate(self, above=['blocks', 'patch', 'size', 'steps', 'lr'], ema=(0, 1), drop=(0, 1))
+        validate(self, above=['blocks', 'patch', 'batch_size', 'steps', 'lr'], ema=(0, 1), label_dropout=(0, 1))
 
     def replace(self, **changes):
         "Another Config. Raises ValueError on a name that there is not"
@@ -89,4 +89,4 @@ class Config:
 # %% ../nbs/10_config.ipynb #6d2094ee
 presets = {'quickstart': Config(),
            'fashion-mnist': Config(full=True, steps=17_000),
-           'mnist': Config(data='mnist', attention=True, size=128, steps=1600, optimizer='adamw', lr=2e-3)}
+           'mnist': Config(data='mnist', attention=True, batch_size=128, steps=1600, optimizer='adamw', lr=2e-3)}

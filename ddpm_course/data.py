@@ -37,39 +37,39 @@ def write_idx(array, path) -> Path:
 class IdxFiles(NamedTuple):
     "A data set in IDX files: how it is called, where it may lie, and the digests of its unpacked files"
     title: str
-    classes: tuple        # names, in the order of the labels
+    class_names: tuple        # names, in the order of the labels
     folders: tuple        # where it may lie inside a data folder
-    cut: str              # the repository's cut of it, in data/
-    digests: dict         # file name -> {'full': digest, 'cut': digest}
+    bundled: str              # the repository's cut of it, in data/
+    digests: dict         # file name -> {'full': digest, 'bundled': digest}
 
 fashion_mnist_files = IdxFiles(
     'Fashion-MNIST', ('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot'),
     ('fashion-mnist', 'FashionMNIST/raw'), 'fashion-mnist-10k', {
     'train-images-idx3-ubyte': dict(full='sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888',
-                                    cut='sha256:d33512cfdc636a0d8972818e6659995be209a88891df7fa2109d7895922c8985'),
+                                    bundled='sha256:d33512cfdc636a0d8972818e6659995be209a88891df7fa2109d7895922c8985'),
     'train-labels-idx1-ubyte': dict(full='sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9',
-                                    cut='sha256:620cb8e3b9348037c5ff9a07b02d773ab165330e072dfd19e0d21c59f8042dcf'),
+                                    bundled='sha256:620cb8e3b9348037c5ff9a07b02d773ab165330e072dfd19e0d21c59f8042dcf'),
     't10k-images-idx3-ubyte':  dict(full='sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b',
-                                    cut='sha256:15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1'),
+                                    bundled='sha256:15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1'),
     't10k-labels-idx1-ubyte':  dict(full='sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34',
-                                    cut='sha256:234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c')})
+                                    bundled='sha256:234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c')})
 
 mnist_files = IdxFiles(
     'MNIST', tuple('0123456789'), ('mnist', 'MNIST/raw'), 'mnist-10k', {
     'train-images-idx3-ubyte': dict(full='md5:6bbc9ace898e44ae57da46a324031adb',
-                                    cut='sha256:57cc05c587eb89ce11216d3ce30bd3cc072b293cf58040c61baed47242f34fe6'),
+                                    bundled='sha256:57cc05c587eb89ce11216d3ce30bd3cc072b293cf58040c61baed47242f34fe6'),
     'train-labels-idx1-ubyte': dict(full='md5:a25bea736e30d166cdddb491f175f624',
-                                    cut='sha256:1598fd38e5a6b0e8c00daf6e922c7a4eb1f601fb52898e35d354126248d2e319'),
+                                    bundled='sha256:1598fd38e5a6b0e8c00daf6e922c7a4eb1f601fb52898e35d354126248d2e319'),
     't10k-images-idx3-ubyte':  dict(full='md5:2646ac647ad5339dbf082846283269ea',
-                                    cut='sha256:1311050d63fd605c7d48a729a00cfe2575e7d59c24a0433871d0199f8b7dc191'),
+                                    bundled='sha256:1311050d63fd605c7d48a729a00cfe2575e7d59c24a0433871d0199f8b7dc191'),
     't10k-labels-idx1-ubyte':  dict(full='md5:27ae3e4e09519cfbb04c329615203637',
-                                    cut='sha256:ed0a7c091b81c6d7541e7e48ff1d4fda174fd5f769977ad62fa0755b3764bb89')})
+                                    bundled='sha256:ed0a7c091b81c6d7541e7e48ff1d4fda174fd5f769977ad62fa0755b3764bb89')})
 
 # %% ../nbs/01_data.ipynb #22bdab02
 def read_verified(
     path,           # a file of `files`, packed (.gz) or not
     files: IdxFiles,
-) -> tuple[np.ndarray, str]:  # the array, and 'full' or 'cut'
+) -> tuple[np.ndarray, str]:  # the array, and 'full' or 'bundled'
     "Read an IDX file and make sure that it is what its name says. Raises ValueError naming the file and the remedy"
     path = Path(path)
     name = path.name.removesuffix('.gz')
@@ -90,7 +90,7 @@ class ImageSet(NamedTuple):
     "Images with their labels"
     images: torch.Tensor  # (n, c, h, w), uint8
     labels: torch.Tensor  # (n,), int64
-    classes: tuple        # the names of the labels
+    class_names: tuple        # the names of the labels
     name: str             # of the data set
     source: str           # where it was found
 
@@ -105,9 +105,9 @@ def repo_data() -> list[Path]:
 
 def _search_path(files, root, full):
     "(description, folder) of each place to look in, in order"
-    cut = [(f"the course's {files.cut}", data/files.cut) for data in repo_data()]
+    cut = [(f"the course's {files.bundled}", data/files.bundled) for data in repo_data()]
     if full is False: return cut
-    if root is not None: return [(str(Path(root)/sub), Path(root)/sub) for sub in ('', *files.folders, files.cut)]
+    if root is not None: return [(str(Path(root)/sub), Path(root)/sub) for sub in ('', *files.folders, files.bundled)]
     named, cache, debian = os.environ.get('DDPM_COURSE_DATA'), cache_folder(), Path('/usr/share/datasets')
     if named and not Path(named).is_dir(): raise FileNotFoundError(f'DDPM_COURSE_DATA names {named}, which is not a folder')
     roots = [r for r in (named, cache, debian) if r]
@@ -133,12 +133,12 @@ def load_idx(
                 for name in (f'{prefix}-images-idx3-ubyte', f'{prefix}-labels-idx1-ubyte')]
         if None in pair: continue
         (images, variant), (labels, label_variant) = (read_verified(p, files) for p in pair)
-        if variant != label_variant: raise ValueError(f'{folder} mixes the full set and the cut: keep one of them')
+        if variant != label_variant: raise ValueError(f'{folder} mixes the full set and the bundled part: keep one of them')
         if full and variant != 'full': continue
         hint = '' if variant == 'full' or full is False else '; full=True demands the whole set'
         print(f'{files.title}: {len(images):,} {split} images from {source}{hint}')
         return ImageSet(torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64)),
-                        files.classes, files.title, source)
+                        files.class_names, files.title, source)
     if download: return _download(files, split, download)
     if full is False: raise FileNotFoundError(f"the course's cut of {files.title} is not here: work inside a clone of the repository, or leave full out")
     wanted = f'the whole of {files.title}' if full else files.title
@@ -223,14 +223,14 @@ def subset(
     per_class=None,   # at most so many of each, the first ones (default: all)
 ) -> ImageSet:        # labels keep their numbers
     "A part of a data set. Raises ValueError when nothing would remain, or on an unknown class"
-    wanted = range(len(data.classes)) if classes is None else [classes] if isinstance(classes, str) or not np.iterable(classes) else list(classes)
+    wanted = range(len(data.class_names)) if classes is None else [classes] if isinstance(classes, str) or not np.iterable(classes) else list(classes)
     if per_class is not None and per_class < 1: raise ValueError(f'per_class is at least 1, not {per_class}')
     numbers = []
     for c in wanted:
-        try: k = data.classes.index(c) if isinstance(c, str) else operator.index(c)
+        try: k = data.class_names.index(c) if isinstance(c, str) else operator.index(c)
         except (TypeError, ValueError): k = -1
-        if not 0 <= k < len(data.classes):
-            raise ValueError(f"{data.name} has no class {c!r}; its classes are {', '.join(data.classes)}")
+        if not 0 <= k < len(data.class_names):
+            raise ValueError(f"{data.name} has no class {c!r}; its classes are {', '.join(data.class_names)}")
         numbers.append(k)
     keep = [(data.labels == k).nonzero()[:per_class, 0] for k in dict.fromkeys(numbers)]       # each class once
     if not sum(map(len, keep)): raise ValueError(f'no image of {data.name} is left: choose at least one class that it has')
@@ -248,23 +248,23 @@ def to_float(
 # %% ../nbs/01_data.ipynb #db94f88e
 def batches(
     data: ImageSet,
-    size: int,       # images a step, over all processes
+    batch_size: int, # images a step, over all processes
     seed=0,          # of the order
     start=0,         # the step to begin with: resume here
-    rank=0, world=1, # this process and how many there are: each gets its own part of every batch
+    rank=0, world_size=1, # this process and how many there are: each gets its own part of every batch
     device='cpu',
 ):
-    "Endless, shuffled stream of `(x0, labels)`: floats in [-1, 1] of shape (size/world, c, h, w), int64 (size/world,)"
+    "Endless, shuffled stream of `(x0, labels)`: floats in [-1, 1] of shape (size/world_size, c, h, w), int64 (size/world_size,)"
     n = len(data.images)
-    if not 1 <= size <= n: raise ValueError(f'a batch of {size} cannot be taken from {n} images: choose 1 to {n}')
-    if world < 1: raise ValueError(f'world is at least 1 process, not {world}')
-    if size % world: raise ValueError(f'a batch of {size} cannot be shared by {world} processes: choose a multiple of {world}')
-    if not 0 <= rank < world or start < 0: raise ValueError(f'rank lies in 0 to {world - 1} and start is at least 0, not {rank} and {start}')
-    share = size//world
+    if not 1 <= batch_size <= n: raise ValueError(f'a batch of {batch_size} cannot be taken from {n} images: choose 1 to {n}')
+    if world_size < 1: raise ValueError(f'world_size is at least 1 process, not {world_size}')
+    if batch_size % world_size: raise ValueError(f'a batch of {batch_size} cannot be shared by {world_size} processes: choose a multiple of {world_size}')
+    if not 0 <= rank < world_size or start < 0: raise ValueError(f'rank lies in 0 to {world_size - 1} and start is at least 0, not {rank} and {start}')
+    share = batch_size//world_size
     def stream():
         order = lru_cache(2)(lambda epoch: torch.randperm(n, generator=rng(seed, 'order', epoch)))
         for step in itertools.count(start):
-            first = step*size + rank*share
+            first = step*batch_size + rank*share
             index = torch.stack([order(place//n)[place % n] for place in range(first, first + share)])
             yield to_float(data.images[index].to(device)), data.labels[index].to(device)
     return stream()

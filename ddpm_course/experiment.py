@@ -253,7 +253,7 @@ shapes = dict(cifar10=(3, 32, 32))                      # of images that are not
 
 def balanced_samples(denoiser, data, n, steps, sampler=ddim):
     "(n images from noise of seed 0, their labels: the classes in turn)"
-    labels = torch.arange(n) % len(denoiser.classes)
+    labels = torch.arange(n) % len(denoiser.class_names)
     with torch.no_grad(), autocast(next(denoiser.parameters()).device):
         return generate(Clipped(denoiser), n, steps, sampler, labels, shape=shapes.get(data, (1, 28, 28))), labels
 
@@ -272,7 +272,7 @@ def score_run(run, denoiser):
 
 def write_grid(denoiser, run, step):
     "samples/step-….png: four of each class from the same noise each time; returns the picture"
-    classes = len(denoiser.classes)
+    classes = len(denoiser.class_names)
     picture = make_grid(balanced_samples(denoiser, run.config.data, 4*classes, run.settings['draw'])[0], cols=classes)
     with atomic_write(run.folder/f'samples/step-{step:09d}.png') as temporary: Image.fromarray(picture).save(temporary)
     return picture
@@ -302,7 +302,7 @@ def entry_from_checkpoint(run, done, seconds) -> dict:
     "The entry of the last step, from its checkpoint: the process was killed between the two"
     state = check_checkpoint(run.folder/f'checkpoints/step-{done:09d}')
     return dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=state['optimizer']['groups'][0]['lr'], val=state['val'],
-                images=done*run.config.size, seconds=seconds)
+                images=done*run.config.batch_size, seconds=seconds)
 
 # %% ../nbs/12_experiment.ipynb #55b7741f
 def timed(logs):
@@ -321,7 +321,7 @@ def train_and_log(run, done):
     accelerator.init_trackers('ddpm_course', {k: str(v) if isinstance(v, list) else v for k, v in config.as_dict().items()})
     with contextlib.ExitStack() as at_end:
         for t in accelerator.trackers: at_end.callback(t.finish)
-        _, ema, logs = prepare_training(config, run.folder, s['every'], accelerator)
+        _, ema, logs = prepare_training(config, run.folder, s['checkpoint_every'], accelerator)
         at_end.callback(logs.close)
         if lead:
             last = (run.metrics() or [dict(step=0, seconds=0.)])[-1]
@@ -331,7 +331,7 @@ def train_and_log(run, done):
         for took, log in timed(logs):
             if not lead: continue
             seconds += took
-            speed = dict(images=log.step*config.size, seconds=round(seconds, 4), images_per_second=round(config.size/took, 1))
+            speed = dict(images=log.step*config.batch_size, seconds=round(seconds, 4), images_per_second=round(config.batch_size/took, 1))
             log_step(run, accelerator, log._asdict() | speed, ema.denoiser)
             bar.set_postfix(loss=f'{log.loss:.3f}', refresh=False)
             bar.update()
@@ -354,7 +354,7 @@ def start_run(run, lock) -> int | None:
     truncate_metrics(folder/'metrics.jsonl', done)
     write_json(starts + [environment(int(os.environ.get('WORLD_SIZE', 1)))], folder/'env.json')
     update_state(run, status='running', step=done, steps=run.config.steps, resumed=state['resumed'] + [done]*bool(starts), error=None, settings=run.settings)
-    print(f'{f"Going on from step {done:,} of" if done else "Training"} {run.config.steps:,} steps of {run.config.size} images in {folder}; '
+    print(f'{f"Going on from step {done:,} of" if done else "Training"} {run.config.steps:,} steps of {run.config.batch_size} images in {folder}; '
           'stop it whenever you like, it goes on from its last checkpoint.')
     return done
 
@@ -363,18 +363,18 @@ def summary(run) -> str:
     "Its score in a sentence"
     s = run.scores
     if not s: return 'It was not measured.'
-    return f'Fréchet distance {s["fid"]:.3f}, {s["ratio"]:.1f} times the floor of {s["floor"]:.3f} ({s["n"]:,} images against {s["against"]}).'
+    return f'Fréchet distance {s["frechet"]:.3f}, {s["ratio"]:.1f} times the floor of {s["floor"]:.3f} ({s["n"]:,} images against {s["against"]}).'
 
 def finish_run(run):
     "Draw and measure what was trained, and say what there is"
     folder, entries, denoiser, data = run.folder, run.metrics(), run.denoiser(pick_device()), run.config.data
-    n, draw, film, classes = run.settings['n'], run.settings['draw'], [], len(denoiser.classes)
+    n, draw, film, classes = run.settings['n'], run.settings['draw'], [], len(denoiser.class_names)
     took = entries[-1]['seconds']
     print(f'Trained in {f"{took/60:.1f} minutes" if took > 90 else f"{took:.0f} seconds"}; validation loss {entries[-1]["val"]:.4f}. '
           f'Drawing{f" and measuring {n} images" if n else ""} …')
     scores, images = score_run(run, denoiser) if n else (None, balanced_samples(denoiser, data, 8*classes, draw)[0])
     if n: write_score([scores], folder/'score.json')
-    grid = show_images(images[:8*classes], cols=classes, titles=denoiser.classes, title=f'drawn from noise in {draw} DDIM steps')
+    grid = show_images(images[:8*classes], cols=classes, titles=denoiser.class_names, title=f'drawn from noise in {draw} DDIM steps')
     for name, fig in dict(samples=grid, loss=loss_figure([SimpleNamespace(**e) for e in entries])).items():
         with atomic_write(folder/f'{name}.png') as temporary: fig.savefig(temporary, dpi=120)
     balanced_samples(denoiser, data, 4*classes, 2*draw, recorded(ddim, film))
@@ -408,7 +408,7 @@ class Experiment:
         root='runs',         # where run folders lie
         name=None,           # of the folder (default: what differs from the default Config)
         n=512, draw=25,      # images to measure at the end (0: none), and steps to draw them in
-        every=None,          # steps between checkpoints (default: as `fit` has it)
+        checkpoint_every=None,          # steps between checkpoints (default: as `fit` has it)
         trackers=(),         # further ones: names of the table `tracker_kinds`
         sample_every=None,   # steps between grids of samples (default: with each checkpoint; 0: none)
         evaluate_every=0,    # steps between measurements (0: only at the end)
@@ -418,7 +418,7 @@ class Experiment:
         for t in trackers: check_name(list(tracker_kinds), 'tracker')(t)
         if evaluate_every and not n: raise ValueError('evaluate_every measures n images, and n is 0')
         self.folder = Path(root)/self.name
-        self.settings = dict(n=n, draw=draw, every=every, trackers=list(trackers), sample_every=sample_every, evaluate_every=evaluate_every)
+        self.settings = dict(n=n, draw=draw, checkpoint_every=checkpoint_every, trackers=list(trackers), sample_every=sample_every, evaluate_every=evaluate_every)
 
     @classmethod
     def open(cls, folder, **settings):
@@ -477,7 +477,7 @@ def run_results(run) -> dict:
                       val=next((e['val'] for e in reversed(entries) if e['val'] is not None), None))
     return found | {k: v for k, v in (run.scores or {}).items() if isinstance(v, (int, float))}
 
-DEFAULT_METRICS = 'seconds', 'val', 'fid', 'floor', 'ratio', 'kid', 'precision', 'recall', 'accuracy'
+DEFAULT_METRICS = 'seconds', 'val', 'frechet', 'floor', 'ratio', 'kid', 'precision', 'recall', 'accuracy'
 
 def comparison_table(runs, metrics=DEFAULT_METRICS) -> Table:
     "The settings that differ, and what came of them"
@@ -528,7 +528,7 @@ def plot_samples(runs, step=None, cols=2) -> plt.Figure:
     return fig
 
 # %% ../nbs/12_experiment.ipynb #48ccb32b
-LOWER_IS_BETTER = 'fid', 'kid', 'val', 'loss', 'ratio', 'seconds'     # metrics that are better when they are lower
+LOWER_IS_BETTER = 'frechet', 'kid', 'val', 'loss', 'ratio', 'seconds'     # metrics that are better when they are lower
 
 class ExperimentManager:
     "The runs of a folder: a queue, a table, a set of curves"
@@ -585,7 +585,7 @@ class ExperimentManager:
         runs = self.runs
         return Table([{k: r.state[k] for k in ('status', 'step', 'steps', 'resumed', 'error')} for r in runs], pd.Index([r.name for r in runs], name='run'))
 
-    def best(self, metric='fid', runs=None) -> Experiment:
+    def best(self, metric='frechet', runs=None) -> Experiment:
         "The run with the best score. Raises ValueError when none has one"
         found = {r: run_results(r).get(metric) for r in (self.runs if runs is None else runs)}
         found = {r: v for r, v in found.items() if v is not None}

@@ -71,24 +71,24 @@ def random_shift(
 def train_classifier(
     data: ImageSet,
     epochs=12,    # passes through the data
-    size=128,     # images a step
+    batch_size=128,     # images a step
     lr=4e-3,      # the highest learning rate of OneCycle
     seed=0,       # of the first weights, the order and the shifts
     device=None,  # default: the fastest here
     steps=None,   # stop after so many (default: never)
 ) -> Classifier:  # in eval mode
     "Cross-entropy with label smoothing, AdamW, OneCycle, shifted images. Raises ValueError on labels that are none, and on too few images"
-    device, total = device or pick_device(), epochs*len(data.images)//size
-    if total < max(steps or 0, 1): raise ValueError(f'{epochs} passes over {len(data.images)} images in batches of {size} are {total} steps: that is too few')
-    if data.labels.min() < 0 or data.labels.max() >= len(data.classes):
-        raise ValueError(f'labels lie in 0 to {len(data.classes) - 1}, and these reach from {data.labels.min()} to {data.labels.max()}')
+    device, total = device or pick_device(), epochs*len(data.images)//batch_size
+    if total < max(steps or 0, 1): raise ValueError(f'{epochs} passes over {len(data.images)} images in batches of {batch_size} are {total} steps: that is too few')
+    if data.labels.min() < 0 or data.labels.max() >= len(data.class_names):
+        raise ValueError(f'labels lie in 0 to {len(data.class_names) - 1}, and these reach from {data.labels.min()} to {data.labels.max()}')
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)           # the CPU's alone: that of a GPU stays as it is
-        net = Classifier(data.images.shape[1], len(data.classes)).to(device)
+        net = Classifier(data.images.shape[1], len(data.class_names)).to(device)
     opt = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=total)
     shifts = rng(seed, 'shifts')
-    for _, (x0, labels) in zip(progress(range(steps or total)), batches(data, size, seed, device=device)):
+    for _, (x0, labels) in zip(progress(range(steps or total)), batches(data, batch_size, seed, device=device)):
         with autocast(device): loss = F.cross_entropy(net(random_shift(x0, shifts)), labels, label_smoothing=.05)
         opt.zero_grad(); loss.backward(); opt.step(); schedule.step()
     return net.eval()
@@ -104,16 +104,16 @@ def accuracy(net, data: ImageSet, batch=500) -> float:
 class FrozenNet(NamedTuple):
     "A feature network that never changes again, and what is stored beside it"
     folder: str     # in data/models
-    classes: tuple  # names of the labels
+    class_names: tuple  # names of the labels
     recipe: dict    # arguments of `train_classifier`
     weights: str    # SHA-256 of model.safetensors
     reference: str  # SHA-256 of reference.safetensors
 
 frozen = dict(
-    fashion_mnist = FrozenNet('fashion-mnist-classifier', fashion_mnist_files.classes, dict(epochs=12, size=128, lr=4e-3, seed=0),
+    fashion_mnist = FrozenNet('fashion-mnist-classifier', fashion_mnist_files.class_names, dict(epochs=12, batch_size=128, lr=4e-3, seed=0),
                            '3eda9aea714d7ce05aa9ec79bc251f2fc400e2e02ffeb15dcee0519cf38b3a30',
                            'e17f096e41c33bebf3cb4dc0d23011ca2210bd06fc7a5f862f6d3b1eaac6195b'),
-    mnist         = FrozenNet('mnist-classifier', mnist_files.classes, dict(epochs=40, size=128, lr=4e-3, seed=0),
+    mnist         = FrozenNet('mnist-classifier', mnist_files.class_names, dict(epochs=40, batch_size=128, lr=4e-3, seed=0),
                            'ef6a5734c73dfd65238c3c9d36709cd372d2afa85b2805e832ae0726cfb52baa',
                            '4d6fab780c4f626674258af5d6d843ef6e71364d08398accddc4948d7ff21bfe'))
 
@@ -150,13 +150,13 @@ def load_classifier(
     "The frozen classifier of a data set, or a new one trained as it was. Raises FileNotFoundError or ValueError naming a missing or damaged file"
     row = frozen_row(name)
     if data is not None: return train_classifier(data, **row.recipe)
-    with torch.device('meta'): net = Classifier(classes=len(row.classes))          # shapes alone: no weights are drawn
+    with torch.device('meta'): net = Classifier(classes=len(row.class_names))          # shapes alone: no weights are drawn
     net.load_state_dict(read_frozen(row.folder, 'model.safetensors', row.weights), assign=True)
     return net.eval()
 
 # %% ../nbs/09_metrics.ipynb #7851a40c
 class FeatureExtractor:
-    "A frozen network as an eye: pictures in, features and class probabilities out, on the CPU in float32"
+    "A frozen network as an extractor: pictures in, features and class probabilities out, on the CPU in float32"
     def __init__(
         self,
         net,            # has features(images) -> (n, d) and head(features) -> (n, classes)
@@ -165,7 +165,7 @@ class FeatureExtractor:
         classes=None,   # names of what the head tells apart, if these are the labels of the data
         shape=None,     # of one image (default: not checked)
     ):
-        self.net, self.name, self.digest, self.classes, self.shape = net.eval().requires_grad_(False), name, digest, classes, shape
+        self.net, self.name, self.digest, self.class_names, self.shape = net.eval().requires_grad_(False), name, digest, classes, shape
 
     @torch.no_grad()
     def features(
@@ -179,14 +179,14 @@ class FeatureExtractor:
         return torch.cat([self.net.features(x.to(device).float()).cpu() for x in images.split(batch)])
 
     @torch.no_grad()
-    def judge(self, features: Tensor) -> Tensor:
+    def class_probs(self, features: Tensor) -> Tensor:
         "Class probabilities (n, classes) from features"
         device = next((p.device for p in self.net.parameters()), 'cpu')
         return self.net.head(features.to(device)).softmax(1).cpu()
 
     def probs(self, images: Tensor, batch=250) -> Tensor:
         "Class probabilities (n, classes) of pictures; arguments as for `features`"
-        return self.judge(self.features(images, batch))
+        return self.class_probs(self.features(images, batch))
 
 def check_images(images, shape=None):
     "Raises ValueError with one sentence unless `images` are floats in [-1, 1] of shape (n, *shape)"
@@ -205,9 +205,9 @@ def weights_digest(net) -> str:
     return hashlib.sha256(b''.join(v.cpu().contiguous().numpy().tobytes() for v in net.state_dict().values())).hexdigest()
 
 def load_extractor(name='fashion_mnist', device='cpu') -> FeatureExtractor:
-    "The frozen eye of a data set, by its name in `frozen`. Raises FileNotFoundError or ValueError naming a missing or damaged file"
+    "The frozen extractor of a data set, by its name in `frozen`. Raises FileNotFoundError or ValueError naming a missing or damaged file"
     row = frozen_row(name)
-    return FeatureExtractor(load_classifier(name).to(device), name.lower().replace('-', '_'), row.weights, row.classes, (1, 28, 28))
+    return FeatureExtractor(load_classifier(name).to(device), name.lower().replace('-', '_'), row.weights, row.class_names, (1, 28, 28))
 
 # %% ../nbs/09_metrics.ipynb #8a1f09b4
 class Moments(NamedTuple):
@@ -265,14 +265,14 @@ class Reference(NamedTuple):
     "What generated images are compared with: features of real images, and what other real images get"
     name: str          # of the data
     split: str         # which images, in words
-    eye: FeatureExtractor
+    extractor: FeatureExtractor
     moments: Moments   # of all of them
     features: Tensor   # (m, d), float32 (stored in half precision)
     labels: Tensor     # (m,)
-    real: dict         # n -> {metric: (draws,)}: scores of class-balanced draws of n training images; 'random' has fid of plain draws
+    real: dict         # n -> {metric: (draws,)}: scores of class-balanced draws of n training images; 'random' has frechet of plain draws
     nearest: dict      # number of training images -> (m,): pixel distance from each of the real images to the nearest of them
 
-    def typical(self, metric, n) -> MeanStd:
+    def expected_score(self, metric, n) -> MeanStd:
         "What n real training images get: mean and spread over draws; between the stored n, and beyond, along a line in 1/n"
         ns = sorted(m for m in self.real if metric in self.real[m])
         at = next((i for i in range(len(ns) - 2) if n <= ns[i + 1]), len(ns) - 2)
@@ -283,9 +283,9 @@ class Reference(NamedTuple):
 
     def floor(self, n, balanced=True) -> MeanStd:
         "The Fréchet distance that n real training images have, mean and spread over draws: class-balanced, or plainly random"
-        return self.typical('fid' if balanced else 'random', n)
+        return self.expected_score('frechet' if balanced else 'random', n)
 
-    def part(self, n) -> Tensor:
+    def subset(self, n) -> Tensor:
         "Features of n of the real images, balanced where that is possible, or of all if n is more"
         try: return self.features[balanced_indices(self.labels, n)]
         except ValueError: return self.features
@@ -303,15 +303,15 @@ def save_reference(reference: Reference, path) -> str:
 
 def as_reference(
     tensors: dict,  # what is in the file
-    name, eye: FeatureExtractor,
+    name, extractor: FeatureExtractor,
 ) -> Reference:
     "The inverse of `save_reference`"
     real, nearby, n = {}, {}, len(tensors['features'])
     for key, v in tensors.items():
         kind, *rest = key.split('/')
-        if kind == 'real': real.setdefault(int(rest[0]), {})[rest[1]] = v
+        if kind == 'real': real.setdefault(int(rest[0]), {})[dict(fid='frechet').get(rest[1], rest[1])] = v
         if kind == 'nearest': nearby[int(rest[0])] = v.float()
-    return Reference(name, f'{n:,} test images', eye, Moments(tensors['mean'], tensors['cov'], n), tensors['features'].float(),
+    return Reference(name, f'{n:,} test images', extractor, Moments(tensors['mean'], tensors['cov'], n), tensors['features'].float(),
                      tensors['labels'].long(), real, nearby)
 
 def load_reference(name='fashion_mnist', device='cpu') -> Reference:
@@ -444,7 +444,7 @@ def nearest(
     images: Tensor,  # (n, c, h, w), float in [-1, 1]
     data,            # an ImageSet, or a tensor of images: uint8, or float in [-1, 1]
     k=1,             # how many
-    eye=None,        # an Extractor: distance of features instead of pixels
+    extractor=None,        # an Extractor: distance of features instead of pixels
     chunk=10_000,    # of the data at a time
 ) -> Nearest:
     "The k nearest of `data` to each image: root mean square over pixels, or Euclidean over features. Raises ValueError on unequal shapes, and outside [-1, 1]"
@@ -453,7 +453,7 @@ def nearest(
     if not 1 <= k <= len(data): raise ValueError(f'there are {len(data)} images to choose from, so k lies in 1 to {len(data)}, and it is {k}')
     if data.dtype != torch.uint8: check_images(data)
     scaled = lambda x: to_float(x) if x.dtype == torch.uint8 else x
-    look = eye.features if eye else lambda x: x.flatten(1)/math.sqrt(x[0].numel())
+    look = extractor.features if extractor else lambda x: x.flatten(1)/math.sqrt(x[0].numel())
     points = look(images)
     best, index = torch.full((len(points), 0), 0.), torch.full((len(points), 0), 0)
     for first in range(0, len(data), chunk):
@@ -481,7 +481,7 @@ def by_torchmetrics(
     probs: Tensor,          # (n, classes)
     subsets=50, size=1000,  # as for `kid`
     seed=0,
-) -> dict:                  # fid, kid, inception -> Value
+) -> dict:                  # frechet, kid, inception -> Value
     "Fréchet and kernel distance and Inception score as torchmetrics computes them, in float64. The global random state is left as it was"
     given, size = PrecomputedFeatures(fake.shape[1]), min(size, len(real_features), len(fake))
     alone = dict(sync_on_compute=False)                     # under torchrun one process measures, and waits for no other
@@ -497,7 +497,7 @@ def by_torchmetrics(
         by_fid.update(fake.double(), real=False)
         by_is = InceptionScore(given, splits=1, **alone)
         by_is.update(probs.double().log())                  # the softmax that torchmetrics takes gives probs back
-        return dict(fid=MeanStd(by_fid.compute().item()), kid=MeanStd(kid_mean.item(), kid_std.item()), inception=MeanStd(by_is.compute()[0].item()))
+        return dict(frechet=MeanStd(by_fid.compute().item()), kid=MeanStd(kid_mean.item(), kid_std.item()), inception=MeanStd(by_is.compute()[0].item()))
 
 # %% ../nbs/09_metrics.ipynb #687af427
 def metrics_from_features(
@@ -507,19 +507,19 @@ def metrics_from_features(
     seed=0,                 # of the subsets of the kernel distance
 ) -> dict:                  # metric -> Value
     "All metrics that need features only"
-    probs, part = reference.eye.judge(features), reference.part(len(features))
+    probs, part = reference.extractor.class_probs(features), reference.subset(len(features))
     moments(features)                                                   # refuses too few
     found = by_torchmetrics(reference.moments, reference.features, features, probs, seed=seed)
     found |= {k: MeanStd(v) for k, v in precision_recall(part, features)._asdict().items()}
     found |= {k: MeanStd(v) for k, v in density_coverage(part, features)._asdict().items()}
-    if reference.eye.classes:
+    if reference.extractor.class_names:
         found |= {k: MeanStd(v) for k, v in class_balance(probs)._asdict().items() if k != 'shares'}
         if labels is not None: found['accuracy'] = MeanStd((probs.argmax(1) == labels).double().mean().item())
     return found
 
 # %% ../nbs/09_metrics.ipynb #32e1823d
 def make_reference(
-    name, eye: FeatureExtractor,
+    name, extractor: FeatureExtractor,
     test: ImageSet,   # what to compare with
     train: ImageSet,  # real images to draw the floors from
     ns,               # at least two sizes of draws
@@ -529,9 +529,9 @@ def make_reference(
 ) -> Reference:
     "Measure everything that a reference holds. Raises ValueError when a class has too few images, or with fewer than two sizes"
     if len(set(ns)) < 2: raise ValueError(f'the floor is a line through at least two sizes of draws, and these are {tuple(ns)}')
-    features, train_features = (eye.features(to_float(s.images)) for s in (test, train))
+    features, train_features = (extractor.features(to_float(s.images)) for s in (test, train))
     nearby = {len(s.images): nearest(to_float(test.images), s).distance[:, 0] for s in (train, *others)}
-    reference = Reference(name, f'{len(features):,} test images', eye, moments(features), features.half().float(), test.labels, {}, nearby)
+    reference = Reference(name, f'{len(features):,} test images', extractor, moments(features), features.half().float(), test.labels, {}, nearby)
     for n in progress(ns):
         found = []
         for i in range(draws):
@@ -545,18 +545,18 @@ def make_reference(
 
 # %% ../nbs/09_metrics.ipynb #d800eb99
 metric_labels = dict(
-    fid='Fréchet distance', kid='kernel distance × 1000', inception='Inception score', precision='precision', recall='recall',
+    frechet='Fréchet distance', kid='kernel distance × 1000', inception='Inception score', precision='precision', recall='recall',
     density='density', coverage='coverage', covered='classes covered', balance='class balance', accuracy='labels obeyed',
     nearest='nearest training image')
 
 class Scores(NamedTuple):
-    "What a set of images gets, beside what real images get; each metric is an attribute too: scores.fid"
+    "What a set of images gets, beside what real images get; each metric is an attribute too: scores.frechet"
     values: dict     # metric -> Value; with several sets, mean and spread over them
     real: dict       # metric -> Value of as many real images
     n: int           # images in a set
     repeats: int     # sets
     against: str     # data and split
-    eye: str         # name and digest of the extractor
+    extractor: str         # name and digest of the extractor
     settings: dict   # how the images were made, as far as known
 
     def __getattr__(self, name):
@@ -564,14 +564,14 @@ class Scores(NamedTuple):
         raise AttributeError(f'these scores have no {name!r}: they have {", ".join(self.values)}')
 
     @property
-    def floor(self) -> MeanStd: return self.real['fid']
+    def floor(self) -> MeanStd: return self.real['frechet']
 
     @property
-    def ratio(self) -> float: return self.fid/self.floor.mean
+    def ratio(self) -> float: return self.frechet/self.floor.mean
 
     def as_dict(self) -> dict:
         "Plain numbers and words, for JSON"
-        out = dict(n=self.n, repeats=self.repeats, against=self.against, eye=self.eye, ratio=self.ratio,
+        out = dict(n=self.n, repeats=self.repeats, against=self.against, extractor=self.extractor, ratio=self.ratio,
                    floor=self.floor.mean, floor_spread=self.floor.std)
         for name, v in self.values.items(): out |= {name: v.mean} | ({} if v.std is None else {f'{name}_spread': v.std})
         return out | dict(real={k: list(v) for k, v in self.real.items()}, settings=self.settings)
@@ -582,11 +582,11 @@ class Scores(NamedTuple):
             if name == 'covered' and not v.std: return f'{v.mean:g}'
             return f'{v.mean*scale:z.{places}f}' + ('' if v.std is None else f' ± {v.std*scale:.{places}f}')
         sets = f'{self.repeats} sets of {self.n:,}' if self.repeats > 1 else f'{self.n:,} images'
-        lines = [f'{sets} against {self.against}; eye {self.eye}', f'{"":24}{"these":>18}{"real, same n":>20}']
+        lines = [f'{sets} against {self.against}; extractor {self.extractor}', f'{"":24}{"these":>18}{"real, same n":>20}']
         for name, label in metric_labels.items():
             if name not in self.values: continue
             real = text(name, self.real[name]) if name in self.real else ''
-            lines.append(f'{label:24}{text(name, self.values[name]):>18}{real:>20}' + (f'   {self.ratio:.2f} × the floor' if name == 'fid' else ''))
+            lines.append(f'{label:24}{text(name, self.values[name]):>18}{real:>20}' + (f'   {self.ratio:.2f} × the floor' if name == 'frechet' else ''))
         return '\n'.join(lines)
 
 # %% ../nbs/09_metrics.ipynb #1f1f82d8
@@ -608,17 +608,17 @@ def metrics_from_images(
     if labels is not None and len(labels) != len(sets[0]): raise ValueError(f'{len(sets[0])} images need {len(sets[0])} labels, one each, and there are {len(labels)}')
     found = []
     for i, s in enumerate(sets):
-        scores = metrics_from_features(r.eye.features(s), r, labels, seed + i)
+        scores = metrics_from_features(r.extractor.features(s), r, labels, seed + i)
         if data is not None: scores['nearest'] = MeanStd(nearest(s, data).distance[:, 0].mean().item())
         found.append(scores)
     n, values = len(sets[0]), found[0]
     if len(sets) > 1:
         over = {k: torch.tensor([f[k].mean for f in found], dtype=torch.float64) for k in values}
         values = {k: MeanStd(v.mean().item(), v.std().item()) for k, v in over.items()}
-    real = {k: r.typical(k, n) for k in values if k in next(iter(r.real.values()))}
+    real = {k: r.expected_score(k, n) for k in values if k in next(iter(r.real.values()))}
     if data is not None and (count := len(getattr(data, 'images', data))) in r.nearest:
         real['nearest'] = MeanStd(r.nearest[count].mean().item())
-    return Scores(values, real, n, len(sets), f'{r.name}, {r.split}', f'{r.eye.name} {r.eye.digest[:12]}', settings or {})
+    return Scores(values, real, n, len(sets), f'{r.name}, {r.split}', f'{r.extractor.name} {r.extractor.digest[:12]}', settings or {})
 
 # %% ../nbs/09_metrics.ipynb #328d2996
 def num_classes(denoise) -> int | None:
@@ -643,7 +643,7 @@ def evaluate(
     r = _resolve_reference(reference)
     d = len(r.moments.mean)
     if n <= d: raise ValueError(f'{n} samples are too few for {d} features: take at least {d + 1}, better {max(2048, 10*d):,}')
-    if r.eye.shape is None: raise ValueError('the shape of an image is not known: give it to the Extractor, such as shape=(1, 28, 28)')
+    if r.extractor.shape is None: raise ValueError('the shape of an image is not known: give it to the Extractor, such as shape=(1, 28, 28)')
     if isinstance(c, str):
         if c != 'balanced': raise ValueError(f"c is 'balanced', None or {n} labels, not {c!r}")
         classes = num_classes(denoiser)
@@ -652,7 +652,7 @@ def evaluate(
     weights = next(denoise.parameters(), None)              # an exact denoiser has none, and stays exact
     sets = []
     with autocast(weights.device) if weights is not None else nullcontext():
-        for i in range(repeats): sets.append(generate(denoise, n, steps, sampler, c, seed + i, r.eye.shape, batch, **kwargs))
+        for i in range(repeats): sets.append(generate(denoise, n, steps, sampler, c, seed + i, r.extractor.shape, batch, **kwargs))
     settings = dict(steps=steps, sampler=getattr(sampler, '__name__', str(sampler)), seed=seed, conditional=c is not None,
                     **{k: v for k, v in kwargs.items() if isinstance(v, (int, float, str))})
     return metrics_from_images(sets, r, None if c is None else torch.as_tensor(c).expand(n), data, seed, settings)

@@ -43,19 +43,19 @@ class Training(NamedTuple):
 def prepare_training(
     config: Config,
     folder=None,      # where checkpoints go, and where an interrupted training is found again (None: nowhere)
-    every=None,       # steps between checkpoints, each with the validation loss (default: a twelfth of the run, at most 235)
+    checkpoint_every=None,       # steps between checkpoints, each with the validation loss (default: a twelfth of the run, at most 235)
     accelerator=None, # as for `train`
 ) -> Training:
     "Prepare the training that a Config describes. Raises FileNotFoundError where its data are not here; then see `train`"
     load = partial(load_data, config.data, full=config.full)
     images, held = load(), subset(load(split='test'), per_class=50)
     denoiser = build_denoiser(config)
-    denoiser.classes = list(images.classes)
+    denoiser.class_names = list(images.class_names)
     opt = optimizers[config.optimizer](denoiser.parameters(), lr=config.lr)
     ema = EMA(denoiser, config.ema)
-    logs = train(denoiser, partial(batches, images, config.size, config.seed), opt, config.steps, ema,
-                 lr=lr_schedules[config.learning_rate], drop=config.drop, seed=config.seed,
-                 validate=ValidationLoss(to_float(held.images), held.labels), every=every or max(1, min(config.steps//12, 235)),
+    logs = train(denoiser, partial(batches, images, config.batch_size, config.seed), opt, config.steps, ema,
+                 lr=lr_schedules[config.lr_schedule], label_dropout=config.label_dropout, seed=config.seed,
+                 validate=ValidationLoss(to_float(held.images), held.labels), checkpoint_every=checkpoint_every or max(1, min(config.steps//12, 235)),
                  checkpoints=None if folder is None else Checkpoints(Path(folder)/'checkpoints'), accelerator=accelerator)
     return Training(denoiser, ema, logs)
 
@@ -81,7 +81,7 @@ def loss_figure(
 def pretrained(
     name,           # of a folder in data/models, such as 'ddpm-fashion-mnist'
     device='cpu',
-) -> Denoiser:      # in eval mode, with .recipe and .classes
+) -> Denoiser:      # in eval mode, with .recipe and .class_names
     "A denoiser that comes with the course. Raises FileNotFoundError with what to do, ValueError naming a damaged file"
     found = [folder/name for folder in model_folders() if (folder/name/'config.json').exists()]
     if found: return from_pretrained(found[0], device)
@@ -110,7 +110,7 @@ def evaluate_etas(
     etas=(0., 1.),              # of `ddim`
 ) -> list:                      # of Scores, the best Fréchet distance first
     "`evaluate`, once for each eta, on the same starting noise"
-    return sorted([evaluate(denoiser, load_reference, n, steps, seed=seed, eta=eta) for eta in etas], key=lambda s: s.fid)
+    return sorted([evaluate(denoiser, load_reference, n, steps, seed=seed, eta=eta) for eta in etas], key=lambda s: s.frechet)
 
 def write_score(
     scores: list,  # of Scores, the best first
@@ -136,7 +136,7 @@ def model_card(
             f"images = generate(Clipped(pretrained('{name}')), 10, c=range(10))\n```\n")
 
 def export_model(
-    denoiser,  # with .recipe and .classes
+    denoiser,  # with .recipe and .class_names
     folder,    # such as data/models/ddpm-mnist
     **about,   # as for `card`
 ) -> Path:

@@ -394,7 +394,7 @@ def train(
     ema=None,            # an EMA of the denoiser
     lr=constant,         # progress in [0, 1] -> factor on the optimiser's own learning rate
     clip=1.,             # largest norm of the gradient (None: any)
-    drop=.1,             # share of labels that become the null label: for guidance
+    label_dropout=.1,             # share of labels that become the null label: for guidance
     weight=None,         # (alpha, sigma) -> weight of the loss
     loss=diffusion_loss, # (denoiser, x0, c, t, eps) -> (b,)
     accumulate=1,        # micro-batches a step: less memory, the same gradient
@@ -403,13 +403,13 @@ def train(
     recompute=False,     # forget activations and compute them again: less memory, more time
     validate=None,       # denoiser -> float, lower is better: see FixedLoss
     checkpoints=None,    # Checkpoints: the run goes on from the newest
-    every=500,           # steps between validations and checkpoints; the last step has them, too
+    checkpoint_every=500,           # steps between validations and checkpoints; the last step has them, too
     seed=0,              # of times, noise, label drops and dropout
     accelerator=None,    # an accelerate.Accelerator (default: a new one)
 ) -> Iterator[Log]:
     """Train, one step for each item that is taken. Under torchrun each process calls this, and they share the work. Raises
     FloatingPointError when the loss is NaN or infinite, ValueError on a stream that ends or a checkpoint of another model, OSError on a full disk"""
-    if min(steps, accumulate, every) < 1: raise ValueError(f'steps, accumulate and every are at least 1, not {steps}, {accumulate}, {every}')
+    if min(steps, accumulate, checkpoint_every) < 1: raise ValueError(f'steps, accumulate and every are at least 1, not {steps}, {accumulate}, {checkpoint_every}')
     accelerator = make_accelerator(accelerator)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     precision = precision or pick_precision(device)
@@ -421,7 +421,7 @@ def train(
     with prepared(denoiser, accelerator, compile, recompute) as plain:
         if ema: ema.denoiser.to(device)
         done = resume(checkpoints, accelerator, plain, opt, ema, seed) if checkpoints else 0
-        stream = iter(batches(start=done, rank=rank, world=world, device=device)) if callable(batches) else itertools.islice(batches, done, None)
+        stream = iter(batches(start=done, rank=rank, world_size=world, device=device)) if callable(batches) else itertools.islice(batches, done, None)
         for step in range(done, steps):
             for group in opt.param_groups: group['lr'] = group['initial_lr']*lr(step/steps)
             if (batch := next(stream, None)) is None: raise ValueError(f'the data ended after {step} of {steps} steps: give an endless stream')
@@ -429,7 +429,7 @@ def train(
             if null and c is None: raise ValueError('this network knows classes, and the stream gives no labels: give (x0, labels)')
             mine = slice(rank*len(x0), (rank + 1)*len(x0))
             t, eps, u = (part[mine] for part in step_noise(world*len(x0), x0.shape[1:], seed, step, last, device))
-            c = torch.where(u < drop, null, c) if null else None
+            c = torch.where(u < label_dropout, null, c) if null else None
             parts = [(x0[i], None if c is None else c[i], t[i], eps[i]) for i in torch.arange(len(x0), device=device).chunk(accumulate)]
             mean = accumulate_gradients(denoiser, accelerator, scaler, loss, weight, parts, (seed, 'dropout', step, rank), precision)
             scaler.unscale_(opt)
@@ -440,7 +440,7 @@ def train(
             scaler.step(opt); scaler.update(); opt.zero_grad()
             if ema: ema.update(plain)
             val = None
-            if (step + 1) % every == 0 or step + 1 == steps:
+            if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
                 if accelerator.is_main_process:
                     if validate: val = validate(ema.denoiser if ema else plain)
                     if checkpoints: checkpoints.save(step + 1, plain, opt, ema, val, seed=seed, steps=steps, loss=mean, grad_norm=norm)

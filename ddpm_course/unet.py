@@ -276,7 +276,7 @@ def save_pretrained(
     "Write a denoiser such that `from_pretrained` gives it back. Raises ValueError on what a file cannot say, OSError where nothing can be written"
     denoiser, folder = unwrap(denoiser), Path(folder)
     kept = lambda name, given: getattr(denoiser, name, None) if given is None else given
-    config = to_config(denoiser, kept('recipe', recipe), kept('classes', classes))
+    config = to_config(denoiser, kept('recipe', recipe), kept('class_names', classes))
     weights = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in unwrap(denoiser.net).state_dict().items()})
     config['sha256'] = hashlib.sha256(weights).hexdigest()
     try: text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
@@ -325,7 +325,7 @@ def from_pretrained(
         denoiser = Denoiser(net, schedule, targets[config['target']], float(config['data_std']))
     except (TypeError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as e:
         raise ValueError(f'{path} does not fit the weights beside it ({textwrap.shorten(str(e), 200, placeholder=" …")})') from None
-    denoiser.recipe, denoiser.classes = config['recipe'], config['classes']
+    denoiser.recipe, denoiser.class_names = config['recipe'], config['classes']
     return denoiser.to(device).eval()
 
 def _download(source, revision):

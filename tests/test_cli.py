@@ -85,12 +85,12 @@ def test_json_is_alone_on_stdout(say, line):
     code, out, _ = say(f'{line} --json')
     found = json.loads(out)
     assert code == 0 and found
-    if line == 'models': assert {row['nickname'] for row in found} == {'fmnist', 'mnist'} and all(row['fid'] > row['floor'] for row in found)
+    if line == 'models': assert {row['nickname'] for row in found} == {'fmnist', 'mnist'} and all(row['frechet'] > row['floor'] for row in found)
     if line == 'data': assert {row['name'] for row in found} == {'fashion_mnist', 'mnist', 'cifar10'}
-    if line.startswith('evaluate'): assert found['n'] == 136 and found['fid'] > found['floor'] and found['settings']['sampler'] == 'ddim'
+    if line.startswith('evaluate'): assert found['n'] == 136 and found['frechet'] > found['floor'] and found['settings']['sampler'] == 'ddim'
 
 def test_runs_are_models_and_rows(say, tmp_path):
-    tiny = '--dims 16 32 --size 16 --measure 136 --draw 2 --steps 2'
+    tiny = '--dims 16 32 --batch-size 16 --measure 136 --draw 2 --steps 2'
     for name, more in [('a', ''), ('b', '--target eps')]: assert say(f'train quickstart {tiny} --name {name} {more}')[0] == 0
     code, out, _ = say('compare --json --curves curves.png')
     assert code == 0 and [(row['run'], row['target'], row['status']) for row in json.loads(out)] == [('a', 'v', 'done'), ('b', 'eps', 'done')]

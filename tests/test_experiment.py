@@ -16,8 +16,8 @@ from ddpm_course import experiment
 from ddpm_course.config import Config
 from ddpm_course.experiment import Experiment, ExperimentManager, RunLocked, lock_run, read_json, read_metrics, read_run_state, write_json
 
-TINY = Config(dims=(16, 32), size=16, steps=12)
-QUICK = dict(n=136, draw=2, every=4)
+TINY = Config(dims=(16, 32), batch_size=16, steps=12)
+QUICK = dict(n=136, draw=2, checkpoint_every=4)
 MADE = {'checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png', 'score.json', 'state.json'}
 DAMAGE = 'ignore:.*damaged'
 
@@ -79,7 +79,7 @@ def test_leaves_a_folder_that_explains_itself(peace, capsys):
     assert {p.name for p in peace.folder.iterdir()} - {'.lock'} == MADE
     assert [e['step'] for e in peace.metrics()] == list(range(1, 13)) and [e['step'] for e in peace.metrics() if e['val']] == [4, 8, 12]
     assert {'loss', 'grad_norm', 'lr', 'images', 'seconds', 'images_per_second'} <= peace.metrics()[0].keys() and {'memory', 'cpu'} <= peace.metrics()[-1].keys()
-    assert Config.from_dict(read_json(peace.folder/'config.json')) == TINY and peace.scores['fid'] > peace.scores['floor'] > 0
+    assert Config.from_dict(read_json(peace.folder/'config.json')) == TINY and peace.scores['frechet'] > peace.scores['floor'] > 0
     for path in peace.folder.glob('*.json*'):
         text = path.read_text()
         assert not any(private in text for private in (str(Path.home()) + '/', f'"{socket.gethostname()}"', str(peace.folder.parent))), path
@@ -94,7 +94,7 @@ def test_ctrl_c_and_going_on(peace, tmp_path, step):
     Experiment(TINY, tmp_path, 'run', **QUICK | dict(evaluate_every=5)).run()      # looking more often changes nothing
     assert run.state['resumed'] == [step//4*4] and len(read_json(run.folder/'env.json')) == 2
     same(run, peace)
-    assert 'fid' in run.metrics()[9] and run.metrics()[-1]['images'] == 12*16
+    assert 'frechet' in run.metrics()[9] and run.metrics()[-1]['images'] == 12*16
     with (run.folder/'metrics.jsonl').open('a') as f: f.write('{"step": 13, "lo')
     assert run.metrics()[-1]['step'] == 12                   # cut off: no damage, and no word
 
@@ -119,7 +119,7 @@ torch.set_num_threads(1)
 from ddpm_course.config import Config
 from ddpm_course.experiment import Experiment
 chance, kills = random.Random(1), 0
-run = Experiment(Config(dims=(16, 32), size=16, steps=12), sys.argv[1], 'run', n=136, draw=2, every=4)
+run = Experiment(Config(dims=(16, 32), batch_size=16, steps=12), sys.argv[1], 'run', n=136, draw=2, checkpoint_every=4)
 for first in (0, 2, 6, 9, 12):                      # about so many lines are written; the last one is killed while it draws and measures
     if not (child := os.fork()):                    # nothing was computed in the parent yet, so this is safe
         run.run()
@@ -220,7 +220,7 @@ def test_a_name_belongs_to_one_config(peace):
         with pytest.raises(ValueError, match='cannot name a folder'): Experiment(TINY, name=name)
 
 def test_queue_goes_on_after_one_that_fails(tmp_path, capsys):
-    quick = dict(n=0, draw=2, every=2, sample_every=0)
+    quick = dict(n=0, draw=2, checkpoint_every=2, sample_every=0)
     manager = ExperimentManager(tmp_path, **quick).add(TINY, 'broken', lr=1e30, steps=4).add(TINY, 'few', steps=2).grid(TINY, seed=[0, 1], steps=[2])
     manager.add(TINY, 'few', steps=2)
     assert [r.name for r in manager.runs][:2] == ['broken', 'few'] and len(manager.runs) == 4
@@ -234,7 +234,7 @@ def test_queue_goes_on_after_one_that_fails(tmp_path, capsys):
     with pytest.raises(ValueError, match='tensorbord'): ExperimentManager(tmp_path, trackers=['tensorbord'])
 
 def test_ctrl_c_stops_the_queue(monkeypatch, tmp_path):
-    manager = ExperimentManager(tmp_path, n=0, draw=2, every=2, sample_every=0).add(TINY, 'one', steps=4).add(TINY, 'two', steps=4)
+    manager = ExperimentManager(tmp_path, n=0, draw=2, checkpoint_every=2, sample_every=0).add(TINY, 'one', steps=4).add(TINY, 'two', steps=4)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 3)
         manager.run_all()
@@ -243,7 +243,7 @@ def test_ctrl_c_stops_the_queue(monkeypatch, tmp_path):
     assert manager.list()['status'].tolist() == ['done', 'done'] and manager['one'].state['resumed'] == [2]
 
 def test_two_managers_on_one_folder(tmp_path, capsys):
-    quick = dict(n=0, draw=2, every=2, sample_every=0)
+    quick = dict(n=0, draw=2, checkpoint_every=2, sample_every=0)
     one, two = (ExperimentManager(tmp_path, **quick).add(TINY, 'a', steps=2).add(TINY, 'b', steps=2) for _ in range(2))
     with lock_run(tmp_path/'a'):
         two.run_all()
@@ -264,7 +264,7 @@ def test_tables_and_figures_need_no_checkpoints(peace, tmp_path):
     before = sorted(tmp_path.rglob('*'))
     manager = ExperimentManager(tmp_path)
     table = manager.compare()
-    assert list(table.columns[:2]) == ['target', 'status'] and table['target'].tolist() == ['v', 'eps'] and {'fid', 'floor'} <= set(table.columns)
+    assert list(table.columns[:2]) == ['target', 'status'] and table['target'].tolist() == ['v', 'eps'] and {'frechet', 'floor'} <= set(table.columns)
     assert 'accuracy' in repr(table) and '…' not in repr(table) and '...' not in repr(table)
     for x in ('step', 'images', 'seconds'): assert len(manager.curves(x).axes[0].lines) == 2
     assert len(manager.samples().axes) == 2 and len(manager.samples(step=8, cols=1).axes) == 2
@@ -292,7 +292,7 @@ def test_a_run_that_is_not_measured_is_done_once(tmp_path, capsys):
 def test_tensorboard_reads_its_files_back(monkeypatch, tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', n=0, draw=2, every=3, trackers=['tensorboard'])
+    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', n=0, draw=2, checkpoint_every=3, trackers=['tensorboard'])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 5)
         run.run()
@@ -326,8 +326,8 @@ def timed(logs, timed=experiment.timed):
     for took, log in timed(logs):
         if os.environ.get('STOP') and log.step == 9: raise ValueError('as the test asked')
         yield took, log
-manager = ExperimentManager(sys.argv[1], n=136, draw=2, every=4)
-manager.add(Config(dims=(16, 32), size=16, steps=3), 'first').add(Config(dims=(16, 32), size=16, steps=12), 'second').run_all(['first'])
+manager = ExperimentManager(sys.argv[1], n=136, draw=2, checkpoint_every=4)
+manager.add(Config(dims=(16, 32), batch_size=16, steps=3), 'first').add(Config(dims=(16, 32), batch_size=16, steps=12), 'second').run_all(['first'])
 os.environ['STOP'] = '1'
 experiment.timed = timed
 manager.run_all()
@@ -352,7 +352,7 @@ def test_two_processes_speak_with_one_voice_and_one_goes_on(python, peace, tmp_p
 
 def test_every_bit_of_the_diary_counts(tmp_path):
     path = tmp_path/'metrics.jsonl'
-    whole = ''.join(experiment.to_line(dict(step=s, loss=s/7)) for s in range(1, 4)).encode()
+    whole = ''.join(experiment.encode_line(dict(step=s, loss=s/7)) for s in range(1, 4)).encode()
     for at in range(0, len(whole) - 60):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1:])
         with pytest.warns(UserWarning, match='is damaged in line'): assert len(read_metrics(path)) < 3

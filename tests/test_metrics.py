@@ -53,7 +53,7 @@ def test_cards_say_what_the_code_pins(root, name):
     row = frozen[name]
     folder = root/'data'/'models'/row.folder
     config, card = json.loads((folder/'config.json').read_text()), (folder/'README.md').read_text()
-    assert config['sha256'] == row.weights and config['classes'] == list(row.classes)
+    assert config['sha256'] == row.weights and config['classes'] == list(row.class_names)
     assert config['arguments'] == json.loads(json.dumps(Classifier().arguments))
     assert config['recipe'] == row.recipe
     for digest in (row.weights, row.reference): assert digest in card

@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 
-TINY = '--dims 16 32 --size 16 --measure 136 --draw 2'.split()
+TINY = '--dims 16 32 --batch-size 16 --measure 136 --draw 2'.split()
 MADE = ['checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png', 'score.json', 'state.json']
 
 def words(name, steps): return ['-m', 'ddpm_course.cli', 'train', 'quickstart', '--name', name, '--steps', str(steps), *TINY]
@@ -40,7 +40,7 @@ def test_writes_pictures_and_numbers(python, tmp_path):
     made = tmp_path/'runs/made'
     assert sorted(p.name for p in made.iterdir() if not p.name.startswith('.')) == MADE
     score = json.loads((made/'score.json').read_text())['scores'][0]
-    assert score['n'] == 136 and score['fid'] > score['floor'] > 0 and 'fashion_mnist' in score['against']
+    assert score['n'] == 136 and score['frechet'] > score['floor'] > 0 and 'fashion_mnist' in score['against']
     assert [entry['step'] for entry in metrics(made)] == [1, 2, 3, 4]
     with Image.open(made/'reverse.gif') as gif: assert gif.n_frames > 1
     assert 'Next:' in done.stdout and 'the floor' in done.stdout

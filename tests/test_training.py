@@ -119,7 +119,7 @@ def test_nan_stops_and_keeps_the_last_checkpoint(run, uninterrupted, tmp_path):
     assert status == 0 and last(out) == uninterrupted(1)
 
 def test_batch_that_two_processes_cannot_share(run, tmp_path):
-    status, _, err = run(tmp_path/'run', 2, '--size', 15)
+    status, _, err = run(tmp_path/'run', 2, '--batch-size', 15)
     assert status != 0 and 'cannot be shared by 2 processes' in err
 
 def test_folder_of_another_network_is_not_touched(run, tmp_path):

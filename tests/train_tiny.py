@@ -20,7 +20,7 @@ ask = argparse.ArgumentParser()
 ask.add_argument('folder')
 ask.add_argument('--steps', type=int, default=30)
 ask.add_argument('--every', type=int, default=3)
-ask.add_argument('--size', type=int, default=16)
+ask.add_argument('--batch-size', type=int, default=16)
 ask.add_argument('--dropout', type=float, default=.1)
 ask.add_argument('--nan-at', type=int)
 ask.add_argument('--dims', type=int, default=16)
@@ -38,8 +38,8 @@ calls = itertools.count(1)
 def weight(alpha, sigma): return torch.full_like(alpha, float('nan') if next(calls) == asked.nan_at else 1.)
 
 print('begin', flush=True)
-for log in train(denoiser, partial(batches, data, asked.size), opt, asked.steps, ema, lr=linear_decay, weight=weight, precision=torch.float32,
-                 checkpoints=Checkpoints(asked.folder), every=asked.every, validate=ValidationLoss(x0, data.labels[:20])):
+for log in train(denoiser, partial(batches, data, asked.batch_size), opt, asked.steps, ema, lr=linear_decay, weight=weight, precision=torch.float32,
+                 checkpoints=Checkpoints(asked.folder), checkpoint_every=asked.every, validate=ValidationLoss(x0, data.labels[:20])):
     pass
 
 everything = [v for d in (denoiser, ema.denoiser) for v in d.state_dict().values()]

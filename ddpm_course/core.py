@@ -4,11 +4,12 @@
 __all__ = ['in_test', 'full_or_quick', 'seed_all', 'rng', 'fork_seeded_rng', 'pick_device', 'bf16_is_right', 'bf16_is_fast',
            'pick_precision', 'autocast', 'device_of', 'to_uint8', 'make_grid', 'show_images', 'film_strip',
            'atomic_write', 'save_gif', 'save_image_grid', 'save_figure', 'FrameSlider', 'progress', 'writable_folder',
-           'check_name', 'normalise_name', 'map_tensors']
+           'check_name', 'normalise_name', 'look_up', 'to_spec', 'pick_arguments', 'map_tensors']
 
 # %% ../nbs/00_core.ipynb #b2e10564
-import base64, difflib, hashlib, html, io, json, os, random, secrets, tempfile, warnings
+import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, os, random, secrets, tempfile, warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -105,7 +106,7 @@ def device_of(module) -> torch.device:
 def to_uint8(
     x: torch.Tensor,  # (…, c, h, w): uint8, or float in [-1, 1]; c is 1 (grey) or 3 (colour)
 ) -> torch.Tensor:    # uint8 of the same shape, on the CPU
-    "Images as bytes: -1 becomes 0 (black), 1 becomes 255 (white). Raises ValueError for other types and shapes and for NaN"
+    "Images as bytes: -1 becomes 0 (black), 1 becomes 255 (white). Raises ValueError for other types, shapes and NaN"
     if not torch.is_tensor(x) or x.dim() < 3 or x.shape[-3] not in (1, 3):
         shape = tuple(x.shape) if torch.is_tensor(x) else type(x).__name__
         raise ValueError(f'images must be a tensor (…, 1 or 3, height, width), and this is {shape}')
@@ -218,7 +219,7 @@ def film_strip(
 def atomic_write(
     path,  # the file to write; its folder is made
 ):
-    """Atomic write: yields a temporary path beside `path` and renames it when all went well, so nobody ever sees half a file.
+    """Atomic write: yields a temporary path beside `path`, and renames it when all went well. Nobody ever sees half a file.
     Raises OSError with one sentence where the folder cannot be written"""
     path = Path(path)
     temporary = path.with_name(f'.{path.stem}-{secrets.token_hex(4)}{path.suffix}')
@@ -299,7 +300,8 @@ class FrameSlider:
 
         return (f'<div class="frame-slider" data-labels="{labels}" data-height="{height}" '
                 'style="max-width:100%;overflow-x:auto">'
-                f'<div style="{window}"><img alt="{title}" src="data:image/png;base64,{self.png}" style="{strip}"></div>'
+                f'<div style="{window}">'
+                f'<img alt="{title}" src="data:image/png;base64,{self.png}" style="{strip}"></div>'
                 f'<input type="range" min="0" max="{self.n - 1}" value="{self.start}" aria-label="{title}" '
                 f'style="width:min({width}px,70%);vertical-align:middle" oninput="{move}"> '
                 f'<output>{html.escape(self.labels[self.start])}</output></div>')
@@ -372,6 +374,66 @@ def check_name(
 def normalise_name(name) -> str:
     "A name as a key: lower case, with underscores for dashes and spaces"
     return str(name).strip().lower().replace('-', '_').replace(' ', '_')
+
+# %% ../nbs/00_core.ipynb #47cfe3bd
+def _parse_spec(spec):
+    "'name' or 'name(argument=value, …)' as (name, arguments); the values are plain literals"
+    name, bracket, rest = str(spec).partition('(')
+    if not bracket: return name.strip(), {}
+    try:
+        call = ast.parse(f'f({rest}', mode='eval').body
+        if call.args: raise ValueError
+        return name.strip(), {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, AttributeError):
+        raise ValueError(f"{spec!r} is not a name, nor a name with arguments such as 've(sigma_max=157)'") from None
+
+def look_up(
+    table: dict,  # name -> thing; a string 'package.module:name' is imported when it is asked for
+    spec: str,    # a name, or a name with arguments
+    kind: str,    # of thing, for error messages: 'schedule'
+):                # the row, or with arguments `functools.partial(row, **arguments)`
+    "Look up a name in a table. Raises ValueError for an unknown name, and for arguments that the row does not take"
+    name, arguments = _parse_spec(spec)
+    row = table[check_name(name, table, kind)]
+    if isinstance(row, str):
+        module, _, attribute = row.partition(':')
+        row = getattr(importlib.import_module(module), attribute)
+    if not arguments: return row
+
+    if not callable(row):
+        raise ValueError(f'the {kind} {name} takes no arguments, and was given {", ".join(arguments)}')
+    pick_arguments(row, arguments, {}, f'the {kind} {name}')
+    return partial(row, **arguments)
+
+def to_spec(
+    table: dict,  # as for look_up
+    thing,        # a row of it, or a `functools.partial` of one
+    kind: str,
+) -> str:
+    "Inverse of `look_up`: the name of a thing, with its arguments. Raises ValueError when it has none"
+    row, arguments = (thing.func, thing.keywords) if isinstance(thing, partial) else (thing, {})
+    home = f'{getattr(row, "__module__", "")}:{getattr(row, "__qualname__", "")}'
+    for name, known in table.items():
+        if known is thing: return name                  # a row that is a partial itself
+    for name, known in table.items():
+        if known is row or known == home:
+            return name + (f'({", ".join(f"{k}={v!r}" for k, v in arguments.items())})' if arguments else '')
+    raise ValueError(f'the {kind} {thing!r} is not in its table of names ({", ".join(table)}), '
+                     'so no file can say which it is: add a row first')
+
+def pick_arguments(
+    f,               # a function or class
+    values: dict,    # what might be passed to it
+    defaults: dict,  # name -> value that means "not asked for"
+    name: str,       # of f, for error messages
+) -> dict:           # the entries of `values` that f takes
+    "Keep the arguments that a function takes. Raises ValueError for one it does not take that was asked for"
+    taken = inspect.signature(f).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    extra = [k for k in values if k not in taken and not anything and not (k in defaults and values[k] == defaults[k])]
+    if extra:
+        raise ValueError(f'{name} has no {", ".join(extra)}: leave it out, or choose another')
+    return {k: v for k, v in values.items() if k in taken or anything}
 
 # %% ../nbs/00_core.ipynb #874e1bba
 def map_tensors(

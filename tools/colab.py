@@ -15,7 +15,8 @@ if 'google.colab' in str(get_ipython()):                # in Colab: the course a
     import importlib.util, os, subprocess, sys
     from importlib.metadata import version
     if importlib.util.find_spec('{lib_name}') is None:
-        with open('torch.txt', 'w') as f: f.writelines(f'{{name}}=={{version(name)}}\\n' for name in ('torch', 'torchvision'))
+        pins = [f'{{name}}=={{version(name)}}\\n' for name in ('torch', 'torchvision')]
+        with open('torch.txt', 'w') as f: f.writelines(pins)
         for command in ('git clone -q --depth 1 -b {branch} {git_url} course',
                         f'{{sys.executable}} -m pip install -q -c torch.txt ./course[colab]'):
             done = subprocess.run(command.split(), capture_output=True, text=True)

@@ -229,16 +229,6 @@ def cifar10(
     print(f'CIFAR-10: {len(images):,} {split} images from {root}')
     return ImageSet(images, torch.tensor(cifar.targets), tuple(cifar.classes), 'CIFAR-10', str(root))
 
-# %% ../nbs/01_data.ipynb #07634113
-def _read_picture(file, size, channels):
-    "A picture file as uint8 (size, size, channels), cropped at its middle. Raises ValueError naming the file"
-    try:
-        with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image).convert('L' if channels == 1 else 'RGB')
-            return np.asarray(ImageOps.fit(image, (size, size))).reshape(size, size, channels)
-    except (OSError, SyntaxError) as e:
-        raise ValueError(f'{file} cannot be read as a picture ({e}): remove or replace it') from e
-
 # %% ../nbs/01_data.ipynb #8cb1fd54
 def image_folder(
     path,        # a folder of pictures, or of one subfolder per class
@@ -263,6 +253,15 @@ def image_folder(
     class_names = tuple(sorted(set(groups)))
     labels = torch.tensor([class_names.index(group) for group in groups])
     return ImageSet(images, labels, class_names, path.name, str(path))
+
+def _read_picture(file, size, channels):
+    "A picture file as uint8 (size, size, channels), cropped at its middle. Raises ValueError naming the file"
+    try:
+        with Image.open(file) as image:
+            image = ImageOps.exif_transpose(image).convert('L' if channels == 1 else 'RGB')
+            return np.asarray(ImageOps.fit(image, (size, size))).reshape(size, size, channels)
+    except (OSError, SyntaxError) as e:
+        raise ValueError(f'{file} cannot be read as a picture ({e}): remove or replace it') from e
 
 # %% ../nbs/01_data.ipynb #8eabdb23
 datasets = dict(fashion_mnist=fashion_mnist, mnist=mnist, cifar10=cifar10)

@@ -79,7 +79,7 @@ def _upgrade_config(config):
     config = dict(config)
     config['class_names'] = config.pop('classes', None)
     config['arguments'] = {old_arguments.get(k, k): v for k, v in config['arguments'].items()}
-    if config['net'] == 'UNet': config['arguments'] |= dict(out_channels=None, block='resnet')     # there were no others
+    if config['net'] == 'UNet': config['arguments'] |= dict(out_channels=None, block='resnet')   # there were no others
     size = 32 if config['recipe'].get('data') == 'cifar10' else 28
     return config | dict(shape=[config['arguments'].get('in_channels', 1), size, size])
 
@@ -132,12 +132,12 @@ def read_weights(folder) -> tuple[dict, dict]:
 
 # %% ../nbs/07_pretrained.ipynb #48f94fc8
 def from_pretrained(
-    source,         # a folder that save_pretrained wrote, or owner/name on the Hugging Face Hub
+    source,         # a folder that save_pretrained wrote, the name of a stored model, or owner/name on the Hugging Face Hub
     device='cpu',
     revision=None,  # on the Hub: a branch, tag or commit
 ) -> Denoiser:      # in eval mode
     "Load a denoiser. Raises ValueError naming the file that is damaged or not understood; runs no code from the file"
-    folder = Path(source) if Path(source).is_dir() else _download(source, revision)
+    folder = Path(source) if Path(source).is_dir() else stored_models().get(str(source)) or _download(source, revision)
     config, tensors = read_weights(folder)
     try:
         spec = config['schedule']
@@ -184,7 +184,7 @@ def pretrained(
 ) -> Denoiser:      # in eval mode
     "Load a trained denoiser of the course. Raises FileNotFoundError with what to do, ValueError naming a damaged file"
     models = stored_models()
-    if name in models: return from_pretrained(models[name], device)
+    if name in models: return from_pretrained(name, device)
     there = f'there are {", ".join(models)}' if models else 'nothing is there'
     raise FileNotFoundError(f'{name} is not in data/models of the repository ({there}): work inside a checkout, '
                             f'or copy the folder to {model_folders()[-1]/name}')
@@ -222,10 +222,10 @@ def model_card(
     lines['SHA-256 of the weights'] = config['sha256']
 
     table = ''.join(f'| {k} | {v} |\n' for k, v in lines.items())
-    draw  = f"pretrained('{name}')), 10" + (', c=range(10)' if class_names else '')
+    draw  = f"from_pretrained('{name}')), 10" + (f', c=torch.arange(10) % {len(class_names)}' if class_names else '')
     return (f'# {name}\n\nA denoising diffusion model of `ddpm_course`: {kind}{labels}. '
             f'The weights are the moving average, in half precision.\n\n| | |\n|---|---|\n{table}\n'
-            '```python\nfrom ddpm_course import Clipped, generate, pretrained\n\n'
+            '```python\nimport torch\nfrom ddpm_course import Clipped, from_pretrained, generate\n\n'
             f'images = generate(Clipped({draw})\n```\n')
 
 def export_model(

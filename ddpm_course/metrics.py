@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from .core import (atomic_write, autocast, check_floating, device_of, normalise_name, pick_device, progress,
                               rng, sha256, to_uint8)
-from .data import ImageSet, batches, cache_folder, fashion_mnist_files, mnist_files, repo_data, to_float
+from .data import ImageSet, batches, fashion_mnist_files, mnist_files, to_float
+from .pretrained import read_frozen
 from .sampling import (Clipped, _wrappers, balanced_labels, ddim, draw_samples, generate, num_classes,
                                   wrapper_settings)
 
@@ -131,30 +132,6 @@ frozen = dict(
         'mnist-classifier', mnist_files.class_names, dict(epochs=40, batch_size=128, lr=4e-3, seed=0),
         'ef6a5734c73dfd65238c3c9d36709cd372d2afa85b2805e832ae0726cfb52baa',
         '4d6fab780c4f626674258af5d6d843ef6e71364d08398accddc4948d7ff21bfe'))
-
-# %% ../nbs/09_metrics.ipynb #c09a2a62
-# TEMPORARY until pretrained is there
-from pathlib import Path
-import hashlib
-def model_folders() -> list[Path]:
-    "Where stored models may lie: data/models of the repository, then models in the cache"
-    return [data/'models' for data in repo_data()] + [cache_folder()/'models']
-
-def read_frozen(
-    folder,   # inside data/models
-    file,     # in it
-    digest,   # its SHA-256
-) -> dict:    # name -> tensor
-    "A safetensors file that is exactly the published one. Raises FileNotFoundError or ValueError naming the file and the remedy"
-    path = next((p for p in (top/folder/file for top in model_folders()) if p.exists()), None)
-    if path is None:
-        raise FileNotFoundError(f'{folder}/{file} is not in data/models of the repository: work inside a checkout, '
-                                f'or copy the folder to {model_folders()[-1]/folder}')
-    raw = path.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != digest:
-        raise ValueError(f'{path} is damaged or not the frozen one (its SHA-256 does not begin with {digest[:12]}): '
-                         'fetch it again, since numbers made with another file cannot be compared')
-    return safetensors.torch.load(raw)
 
 # %% ../nbs/09_metrics.ipynb #8f945570
 def frozen_row(name) -> FrozenNet:

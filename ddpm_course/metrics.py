@@ -25,8 +25,8 @@ from .core import (atomic_write, autocast, check_floating, device_of, normalise_
                               rng, sha256, to_uint8)
 from .data import ImageSet, batches, fashion_mnist_files, mnist_files, to_float
 from .pretrained import read_frozen
-from .sampling import (Clipped, _wrappers, balanced_labels, ddim, draw_samples, generate, num_classes,
-                                  wrapper_settings)
+from .sampling import (Clipped, _as_conditions, _wrappers, balanced_labels, ddim, draw_samples, generate,
+                                  num_classes, wrapper_settings)
 
 # %% ../nbs/09_metrics.ipynb #ad997d34
 def conv_block(in_channels, out_channels):
@@ -404,7 +404,7 @@ def kid(
     real, fake,   # features (n, d), (m, d)
     subsets=50,   # how many
     size=1000,    # samples in each, at most all there are
-    seed=0,       # of the subsets: those that torchmetrics draws where this is the seed of the global generator
+    seed=0,       # of the subsets; torchmetrics draws the same ones under `fork_seeded_rng(seed, 'kid')`
 ) -> MeanStd:
     "Kernel distance (KID): mean and standard deviation of `mmd` over random subsets. Can be below 0: it is unbiased"
     size, generator = min(size, len(real), len(fake)), rng(seed, 'kid')
@@ -465,6 +465,7 @@ def count_in_balls(
     if points.shape[1] != centres.shape[1]:
         raise ValueError(f'{points.shape[1]} and {centres.shape[1]} features cannot be compared: '
                          'use one extractor for both sets')
+
     per_point, per_ball = [], torch.zeros(len(centres), dtype=torch.long)
     for p in points.double().split(chunk):
         inside = torch.cdist(p, centres.double()) <= radii
@@ -706,11 +707,10 @@ def evaluate(
     sampling=None,              # a Sampling record, in the place of steps, sampler, seed and kwargs
     **kwargs,                   # for the sampler: eta, variance, …
 ) -> Scores:
-    "Draw images and measure them. Raises ValueError when n is too small for the features, and as `generate` does"
+    """Draw images and measure them. Raises ValueError when n is too small for the features, when the shape is not
+    that of the real images, and as `generate` does"""
     reference = _resolve_reference(reference)
-    d = len(reference.moments.mean)
-    if n <= d:
-        raise ValueError(f'{n} samples are too few for {d} features: take at least {d + 1}, better {max(2048, 10*d):,}')
+    _check_comparable(denoiser, reference, n)
     c = _conditions(c, n, denoiser)
 
     # What draws a set, and how that is written down.
@@ -725,20 +725,25 @@ def evaluate(
 
     with _autocast(denoiser): sets = [draw(i) for i in range(repeats)]
     settings |= dict(conditional=c is not None) | wrapper_settings(denoiser)
-    return metrics_from_images(sets, reference, _as_labels(c, n), data, seed, settings)
+    is_labels = torch.is_tensor(c) and c.dim() == 1 and not c.is_floating_point()
+    return metrics_from_images(sets, reference, c if is_labels else None, data, seed, settings)
+
+def _check_comparable(denoiser, reference, n):
+    "Raises ValueError when n samples are too few for the features, or of another shape than the real images"
+    d = len(reference.moments.mean)
+    if n <= d:
+        raise ValueError(f'{n} samples are too few for {d} features: take at least {d + 1}, better {max(2048, 10*d):,}')
+    shape, expected = getattr(denoiser, 'shape', None), reference.extractor.shape
+    if shape and expected and tuple(shape) != tuple(expected):
+        raise ValueError(f'this denoiser makes images of shape {tuple(shape)}, and those of {reference.name} '
+                         f'are {tuple(expected)}: they cannot be compared')
 
 def _conditions(c, n, denoiser):
-    "Conditions for n images: labels in turn for 'balanced'. Raises ValueError on another word"
-    if not isinstance(c, str): return c
+    "Conditions for n images: the classes in turn for 'balanced'. Raises ValueError on another word"
+    if not isinstance(c, str): return _as_conditions(c, n)
     if c != 'balanced': raise ValueError(f"c is 'balanced', None or {n} labels, not {c!r}")
     classes = num_classes(denoiser)
     return balanced_labels(n, classes) if classes else None
-
-def _as_labels(c, n):
-    "Conditions as labels (n,); None if they are no labels"
-    if c is None or isinstance(c, (tuple, dict)): return None
-    c = torch.as_tensor(c)
-    return None if c.is_floating_point() or c.dim() > 1 else c.expand(n)
 
 def _clipped(denoiser):
     "`denoiser`, clipped to [-1, 1] unless there is a `Clipped` in it"
@@ -779,4 +784,5 @@ def inception_features(
         raise FileNotFoundError(
             f'the weights of the Inception network are not here and could not be fetched ({reason}): '
             f'with a network, call this once; they are kept in {torch.hub.get_dir()}/checkpoints') from None
+
     return FeatureExtractor(InceptionFeatures(net).to(device), 'inception', weights_digest(net))

@@ -142,7 +142,7 @@ def stored_models() -> dict:
 
 # %% ../nbs/07_pretrained.ipynb #48f94fc8
 def from_pretrained(
-    source,         # a folder that save_pretrained wrote, the name of a stored model, or owner/name on the Hugging Face Hub
+    source,         # a folder that save_pretrained wrote, a stored model's name, or owner/name on the Hugging Face Hub
     device='cpu',
     revision=None,  # on the Hub: a branch, tag or commit
 ) -> Denoiser:      # in eval mode

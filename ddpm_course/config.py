@@ -69,21 +69,22 @@ def _open_table(field, load):
 def _check_names(record, load):
     "Look up the names in a record: all of them (`load`), or those that are no defaults, where it costs no import"
     for f in dataclasses.fields(record):
-        spec = getattr(record, f.name)
-        if f.name not in tables or (spec == f.default and not load): continue
-
-        table = _open_table(f.name, load)
-        if table is not None:
-            from ddpm_course.core import look_up                     # late, since core imports torch
-            kind = tables[f.name].split('.')[1].removesuffix('s')    # 'training.lr_schedules' holds rows of the kind …
-            look_up(table, spec, kind.replace('_', ' '))             # … 'lr schedule'
+        if f.name not in tables: continue
+        differs = getattr(record, f.name) != f.default
+        if load or (differs and _open_table(f.name, load) is not None): record.look_up(f.name)
 
 # %% ../nbs/10_config.ipynb #df1d233e
 old_names = dict(size='batch_size', learning_rate='lr_schedule', drop='label_dropout')    # old field -> field
 
 # %% ../nbs/10_config.ipynb #63534acb
 class Record:
-    "Base of the frozen dataclasses `Config` and `Sampling`: look-up of names, copies, JSON, differences"
+    "Base of the frozen dataclasses `Config` and `Sampling`: names of rows, copies, JSON, differences"
+    def look_up(self, field):
+        "Row that a field names, with its arguments: see `core.look_up`. Imports its table. Raises ValueError"
+        from ddpm_course.core import look_up                         # late, since core imports torch
+        kind = tables[field].split('.')[1].removesuffix('s')         # 'training.lr_schedules' holds rows of the kind …
+        return look_up(_open_table(field, load=True), getattr(self, field), kind.replace('_', ' '))    # … 'lr schedule'
+
     def check(self):
         "This record, after every name in it was looked up, whatever has to be imported for it. Raises ValueError"
         _check_names(self, load=True)
@@ -104,7 +105,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, values: dict):
-        "Inverse of `as_dict`; reads old names, too. What is missing has its default. Raises ValueError for unknown names"
+        "Inverse of `as_dict`; reads old names, too. What is missing has its default. Raises ValueError on unknown names"
         if not isinstance(values, dict):
             raise ValueError(f'a {cls.__name__} is made from names and values, not from {values!r}')
         for old, new in old_names.items():

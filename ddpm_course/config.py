@@ -105,7 +105,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, values: dict):
-        "Inverse of `as_dict`; reads old names, too. What is missing has its default. Raises ValueError on unknown names"
+        "Inverse of `as_dict`; reads old names, too. What is missing has its default. Raises ValueError"
         if not isinstance(values, dict):
             raise ValueError(f'a {cls.__name__} is made from names and values, not from {values!r}')
         for old, new in old_names.items():

@@ -155,6 +155,13 @@ class Config(Record):
         validate(self, above=['blocks', 'patch', 'batch_size', 'steps', 'lr'], ema=(0, 1), label_dropout=(0, 1))
         _check_names(self, load=False)
 
+    def check(self):
+        "As for `Record`; also raises ValueError for a target that does not fit the schedule, such as v on ve"
+        super().check()
+        from ddpm_course.denoiser import check_target, find_target   # late: it imports torch
+        check_target(find_target(self.target), self.look_up('schedule'))
+        return self
+
 # %% ../nbs/10_config.ipynb #4d3e4027
 @dataclass(frozen=True)
 class Sampling(Record):

@@ -38,8 +38,8 @@ def build_denoiser(
     shape,             # (c, h, w) of one image
     class_names=None,  # of the labels 0, 1, …; None: there are no labels
 ) -> Denoiser:
-    """An untrained denoiser, with shape, class names (if its network takes labels) and recipe: the same weights for the same
-    seed. Raises ValueError for settings that the network does not have"""
+    """An untrained denoiser with shape, class names (if its network takes labels) and recipe: same weights for same seed.
+    Raises ValueError for settings that the network does not have"""
     make_net  = config.look_up('net')
     arguments = _network_arguments(config, make_net, shape, class_names)
 
@@ -62,7 +62,7 @@ def prepare_training(
     checkpoint_every=None,  # steps between checkpoints, each with the validation loss (default: a twelfth, at most 235)
     accelerator=None,       # as for `train`
 ) -> Training:
-    "Prepare the training that a Config describes. Raises ValueError as `Config.check` does, FileNotFoundError without data"
+    "Prepare the training that a Config describes. Raises ValueError as `Config.check`, FileNotFoundError without data"
     config.check()
     train_set = load_data(config.data, full=config.full)
     val_set   = subset(load_data(config.data, split='test', full=config.full), per_class=50)

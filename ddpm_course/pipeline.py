@@ -14,7 +14,7 @@ import torch
 
 from .config import Config, Sampling
 from .core import moving_average, pick_arguments, seed_all, write_json
-from .data import batches, load_data, subset, to_float
+from .data import batches, subset, to_float
 from .denoiser import Denoiser, find_target
 from .metrics import evaluate
 from .training import EMA, Checkpoints, ValidationLoss, train
@@ -62,10 +62,10 @@ def prepare_training(
     checkpoint_every=None,  # steps between checkpoints, each with the validation loss (default: a twelfth, at most 235)
     accelerator=None,       # as for `train`
 ) -> Training:
-    "Prepare the training that a Config describes. Raises ValueError as `Config.check`, FileNotFoundError without data"
+    "Prepare the training that a Config describes. Raises as `Config.check`; FileNotFoundError without its data"
     config.check()
-    train_set = load_data(config.data, full=config.full)
-    val_set   = subset(load_data(config.data, split='test', full=config.full), per_class=50)
+    load = partial(config.look_up('data'), full=config.full)
+    train_set, val_set = load('train'), subset(load('test'), per_class=50)
 
     # What is trained, and by what.
     denoiser = build_denoiser(config, train_set.images.shape[1:], train_set.class_names)

@@ -38,7 +38,7 @@ def build_denoiser(
     shape,             # (c, h, w) of one image
     class_names=None,  # of the labels 0, 1, …; None: there are no labels
 ) -> Denoiser:
-    """An untrained denoiser with shape, class names (if its network takes labels) and recipe: same weights for same seed.
+    """An untrained denoiser: the same weights for the same seed. It has class names if its network takes labels.
     Raises ValueError for settings that the network does not have"""
     make_net  = config.look_up('net')
     arguments = _network_arguments(config, make_net, shape, class_names)

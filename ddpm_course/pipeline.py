@@ -49,13 +49,19 @@ def build_denoiser(
     return Denoiser(net, config.look_up('schedule'), find_target(config.target), shape=shape,
                     class_names=class_names if takes_labels else None, recipe=config.as_dict())
 
-# %% ../nbs/11_ddpm.ipynb #659a484f
+# %% ../nbs/11_ddpm.ipynb #36656d4f
 class Training(NamedTuple):
     "A training that is ready to run"
     denoiser: Denoiser  # is trained in place
     ema: EMA            # draw with .denoiser of this one
     logs: Iterator      # of `Log`: the training happens while they are taken
 
+# %% ../nbs/11_ddpm.ipynb #49c23003
+def _unlabelled(*args, **kwargs):
+    "`batches` for a network that takes no labels"
+    return ((x0, None) for x0, _ in batches(*args, **kwargs))
+
+# %% ../nbs/11_ddpm.ipynb #659a484f
 def prepare_training(
     config: Config,
     folder=None,            # where checkpoints go, and where an interrupted training is found again (None: nowhere)
@@ -72,11 +78,16 @@ def prepare_training(
     opt = config.look_up('optimizer')(denoiser.parameters(), lr=config.lr)
     ema = EMA(denoiser, config.ema)
 
+    # Its images, with labels if it takes them.
+    takes_labels = denoiser.null is not None
+    stream = partial(batches if takes_labels else _unlabelled, train_set, config.batch_size, config.seed)
+    val_labels = val_set.labels if takes_labels else None
+
     logs = train(
-        denoiser, partial(batches, train_set, config.batch_size, config.seed), opt, config.steps, ema,
+        denoiser, stream, opt, config.steps, ema,
         lr_schedule=config.look_up('lr_schedule'), times=config.look_up('times'),
         label_dropout=config.label_dropout, seed=config.seed, accelerator=accelerator,
-        validate=ValidationLoss(to_float(val_set.images), val_set.labels),
+        validate=ValidationLoss(to_float(val_set.images), val_labels),
         checkpoints=None if folder is None else Checkpoints(Path(folder)/'checkpoints'),
         checkpoint_every=checkpoint_every or max(1, min(config.steps//12, 235)))
     return Training(denoiser, ema, logs)

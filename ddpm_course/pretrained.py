@@ -33,9 +33,8 @@ def to_config(denoiser, recipe=None, class_names=None) -> dict:
                          f'and {type(net).__name__} does not')
 
     class_names = denoiser.class_names if class_names is None else class_names
-    classes = getattr(net, 'num_classes', None)
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
+    if class_names is not None and hasattr(net, 'num_classes') and len(class_names) != net.num_classes:
+        raise ValueError(f'{len(class_names)} names for the {net.num_classes} classes of this network')
 
     own_betas = isinstance(schedule, Betas) and not any(schedule is row for row in schedules.values())
     return dict(format=MODEL_FORMAT, net=to_spec(networks, type(net), 'network'), arguments=net.arguments,

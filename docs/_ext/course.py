@@ -26,7 +26,8 @@ def directives(source):
     "The leading `#|` lines of a code cell as a dict, and the code that follows"
     lines, found = source.splitlines(), {}
     while lines and (m := re.match(r'^#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$', lines[0])):
-        found[m[1]] = m[2].strip('"\'')
+        value = m[2].strip('"\'')
+        found[m[1]] = f'{found[m[1]]} {value}' if m[1] in found else value         # a long text may go on in a second line
         lines.pop(0)
     return found, '\n'.join(lines).strip('\n')
 

@@ -9,14 +9,18 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate.tracking import GeneralTracker
+from PIL import Image
 
 from ddpm_course import experiment
 from ddpm_course.config import Config, Sampling
-from ddpm_course.core import read_json, write_json
+from ddpm_course.core import make_grid, read_json, write_json
 from ddpm_course.experiment import RUN_FORMAT, Experiment, ExperimentManager, RunLocked
 from ddpm_course.experiment import lock_run, read_metrics, read_run_state
+from ddpm_course.sampling import balanced_labels, draw_samples
 
 TINY = Config(dims=(16, 32), batch_size=16, steps=12)
 TWO_STEPS = Sampling(steps=2)
@@ -95,7 +99,7 @@ def test_leaves_a_folder_that_explains_itself(peace, capsys):
     peace.run()
     assert 'is done. Fréchet distance' in capsys.readouterr().out
 
-@pytest.mark.parametrize('step', [1, 8])                 # before the first checkpoint; with one written and its line not
+@pytest.mark.parametrize('step', [1, 8])           # before the first checkpoint; with one written and its line not
 def test_ctrl_c_and_going_on(peace, tmp_path, step):
     run = stopped(tmp_path, step)
     assert run.state['status'] == 'interrupted' and run.state['error'] is None and len(run.metrics()) == step - 1
@@ -342,6 +346,74 @@ def test_missing_tracker_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment.importlib.util, 'find_spec', without)
     with pytest.raises(ImportError, match='pip install tensorboard'):
         Experiment(TINY, tmp_path, trackers=['tensorboard']).run()
+
+def as_before(folder):
+    "Rename what is in a run folder to what version 1 called it"
+    old_fields = dict(batch_size='size', lr_schedule='learning_rate', label_dropout='drop')
+    config = {k: v for k, v in read_json(folder/'config.json').items() if k not in ('net', 'times')}
+    write_json({old_fields.get(k, k): v for k, v in config.items()}, folder/'config.json')
+
+    settings = dict(n=136, draw=2, every=4, trackers=[], sample_every=None, evaluate_every=0)
+    write_json(read_json(folder/'state.json') | dict(format=1, settings=settings), folder/'state.json')
+
+    if (folder/'score.json').exists():
+        text = (folder/'score.json').read_text()
+        (folder/'score.json').write_text(text.replace('"frechet"', '"fid"').replace('"extractor"', '"eye"'))
+
+def test_a_run_of_the_version_before_goes_on(halfway, peace):
+    as_before(halfway.folder)
+    run = Experiment.open(halfway.folder)
+    assert run.config == TINY and run.settings == peace.settings and run.state['status'] == 'interrupted'
+    run.run()
+    assert run.state['resumed'] == [8] and read_json(run.folder/'state.json')['format'] == RUN_FORMAT
+    same(run, peace)
+
+def test_a_run_of_the_version_before_that_is_done_counts_as_done(peace, tmp_path, capsys):
+    shutil.copytree(peace.folder, tmp_path/'run')
+    as_before(tmp_path/'run')
+    before = {p: p.read_bytes() for p in (tmp_path/'run').rglob('*') if p.is_file() and p.name != '.lock'}
+    run = ExperimentManager(tmp_path, **QUICK).run_all()['run'].run()
+    assert 'run is done. Fréchet distance' in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in (tmp_path/'run').rglob('*') if p.is_file() and p.name != '.lock'} == before
+    assert run.scores == peace.scores
+
+def test_the_stored_runs_are_read_as_they_are(root):
+    runs = ExperimentManager(root/'data/experiments').runs
+    assert len(runs) >= 11
+    for run in runs:
+        assert run.state['status'] == 'done' and run.sampling == Sampling('ddim', 50)
+        assert run.settings['eval_images'] == 2048 and run.settings['checkpoint_every'] == 200
+        assert run.scores['frechet'] > run.scores['floor'] > 0 and run.metrics()[-1]['step'] == run.config.steps
+
+def test_any_sampler_draws_and_is_named(tmp_path, capsys):
+    sampling = Sampling('ddpm', steps=3, variance=1.)
+    run = Experiment(TINY.replace(steps=4), tmp_path, 'run', eval_images=136, sampling=sampling).run()
+    assert '3 steps of ddpm (variance 1.0)' in capsys.readouterr().out
+    assert Experiment.open(run.folder).sampling == sampling
+    assert {k: run.scores['settings'][k] for k in ('sampler', 'steps', 'variance')} == dict(sampler='ddpm', steps=3, variance=1.)
+
+    images = draw_samples(run.denoiser(), sampling, 40, balanced_labels(40, 10))
+    with Image.open(run.folder/'samples/step-000000004.png') as grid: assert (np.asarray(grid) == make_grid(images, 10)).all()
+    with pytest.raises(ValueError, match='ddpm has no eta'): Experiment(TINY, tmp_path, sampling=Sampling('ddpm', eta=1.))
+
+    Experiment(TINY.replace(steps=4), tmp_path, 'run', eval_images=136, sampling=TWO_STEPS).run()     # draws anew
+    assert 'Going on from step 4' in capsys.readouterr().out and run.scores['settings']['sampler'] == 'ddim'
+
+def test_a_tracker_of_the_reader(monkeypatch, tmp_path):
+    logged = []
+    class Memory(GeneralTracker):
+        name, requires_logging_directory, tracker = 'memory', False, None
+        def __init__(self, every):
+            super().__init__()
+            self.every = every
+        def log(self, values, step=None, **kwargs):
+            if step % self.every == 0: logged.append((step, values['loss']))
+
+    monkeypatch.setitem(experiment.trackers, 'memory', lambda run, done, every=1: Memory(every))
+    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', trackers=['memory(every=2)'], **UNMEASURED).run()
+    assert logged == [(e['step'], e['loss']) for e in run.metrics() if e['step'] % 2 == 0]
+    assert Experiment.open(run.folder).settings['trackers'] == ['memory(every=2)']
+    with pytest.raises(ValueError, match='memory'): Experiment(TINY, tmp_path, trackers=['memory(eevry=2)'])
 
 TWO = '''
 import os, sys

@@ -14,7 +14,8 @@ TINY = '--dims 16 32 --batch-size 16 --measure 136 --draw 2'.split()
 MADE = ['checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png',
         'score.json', 'state.json']
 
-def words(name, steps): return ['-m', 'ddpm_course.cli', 'train', 'quickstart', '--name', name, '--steps', str(steps), *TINY]
+def words(name, steps):
+    return ['-m', 'ddpm_course.cli', 'train', 'quickstart', '--name', name, '--steps', str(steps), *TINY]
 
 def train(python, name, steps):
     done = python(*words(name, steps))

@@ -347,7 +347,7 @@ def update_state(run, **changes):
 def entry_from_checkpoint(run, done, seconds) -> dict:
     "Log entry of the last step, from its checkpoint: the process was killed between the two"
     state = check_checkpoint(run.folder/f'checkpoints/step-{done:09d}')
-    lr = state['optimizer']['groups'][0]['lr']
+    lr = state['parts']['optimizer']['groups'][0]['lr']
     return dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=lr, val=state['val'],
                 images=done*run.config.batch_size, seconds=seconds)
 

@@ -486,7 +486,7 @@ def finish_run(run):
     duration   = f'{took/60:.1f} minutes' if took > 90 else f'{took:.0f} seconds'
     validation = '' if last['val'] is None else f'; validation loss {last["val"]:.4f}'
     measuring  = f' and measuring {n} images' if n else ''
-    print(f'Trained in {duration}{validation}. Drawing{measuring}, {sampling_words(run.sampling)} …')
+    print(f'Trained in {duration}{validation}. Drawing{measuring} in {sampling_words(run.sampling)} …')
 
     if n:
         scores, images = score_run(run, denoiser)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ddpm_course import experiment
 from ddpm_course.config import Config, Sampling
-from ddpm_course.core import make_grid, read_json, write_json
+from ddpm_course.core import autocast, make_grid, read_json, write_json
 from ddpm_course.experiment import RUN_FORMAT, Experiment, ExperimentManager, RunLocked
 from ddpm_course.experiment import lock_run, read_metrics, read_run_state
 from ddpm_course.sampling import balanced_labels, draw_samples
@@ -393,7 +393,7 @@ def test_any_sampler_draws_and_is_named(tmp_path, capsys):
     drawn = run.scores['settings']
     assert (drawn['sampler'], drawn['steps'], drawn['variance']) == ('ddpm', 3, 1.)
 
-    images = draw_samples(run.denoiser(), sampling, 40, balanced_labels(40, 10))
+    with autocast(): images = draw_samples(run.denoiser(), sampling, 40, balanced_labels(40, 10))
     with Image.open(run.folder/'samples/step-000000004.png') as grid:
         assert (np.asarray(grid) == make_grid(images, 10)).all()
     with pytest.raises(ValueError, match='ddpm has no eta'):

@@ -79,15 +79,13 @@ def prepare_training(
     ema = EMA(denoiser, config.ema)
 
     # Its images, with labels if it takes them.
-    takes_labels = denoiser.null is not None
-    stream = partial(batches if takes_labels else _unlabelled, train_set, config.batch_size, config.seed)
-    val_labels = val_set.labels if takes_labels else None
+    stream = partial(batches if denoiser.null else _unlabelled, train_set, config.batch_size, config.seed)
 
     logs = train(
         denoiser, stream, opt, config.steps, ema,
         lr_schedule=config.look_up('lr_schedule'), times=config.look_up('times'),
         label_dropout=config.label_dropout, seed=config.seed, accelerator=accelerator,
-        validate=ValidationLoss(to_float(val_set.images), val_labels),
+        validate=ValidationLoss(to_float(val_set.images), val_set.labels),
         checkpoints=None if folder is None else Checkpoints(Path(folder)/'checkpoints'),
         checkpoint_every=checkpoint_every or max(1, min(config.steps//12, 235)))
     return Training(denoiser, ema, logs)

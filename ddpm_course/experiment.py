@@ -239,7 +239,8 @@ def read_run_config(folder) -> Config:
         raise FileNotFoundError(f'{folder} has no config.json: bring it back (each of its checkpoints holds it, '
                                 'as "recipe" in ema/config.json), or choose another name') from None
     except (ValueError, TypeError) as e:
-        raise ValueError(f'{path} cannot be used ({e}): was it written by a newer ddpm_course, or by hand?') from None
+        raise ValueError(f'{path} cannot be used ({e}): was it written by a newer ddpm_course, by hand, '
+                         'or with parts of your own that are not imported yet?') from None
 
 def read_run_state(folder) -> dict:
     """state.json of a run folder, or what is true before there is one.
@@ -554,7 +555,12 @@ class Experiment:
         folder, config = Path(folder), read_run_config(folder)
         stored = read_run_state(folder)['settings']
         if 'sampling' in stored: stored['sampling'] = Sampling.from_dict(stored['sampling'])
-        return cls(config, folder.parent, folder.name, **stored | settings)
+
+        # A tracker of its own is asked for when it goes on, not when it is looked at.
+        own = stored.pop('trackers', [])
+        run = cls(config, folder.parent, folder.name, **stored | settings)
+        if 'trackers' not in settings: run.settings['trackers'] = own
+        return run
 
     def run(self):
         "Train, or go on; then draw, measure and print what there is. What stops it is written down, and raised"

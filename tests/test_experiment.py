@@ -408,7 +408,7 @@ def test_a_run_without_conditions(tmp_path, capsys):
     assert run.state['status'] == 'done' and run.scores['frechet'] > run.scores['floor'] > 0
     assert run.scores['settings']['conditional'] is False and 'accuracy' not in run.scores
     assert run.denoiser().class_names is None and run.name.startswith('net=UNet-classes=None-')
-    with Image.open(run.folder/'samples/step-000000004.png') as grid: assert grid.size == (8*32, 4*32)   # 28 and a frame
+    with Image.open(run.folder/'samples/step-000000004.png') as grid: assert grid.size == (8*32, 4*32)
     assert {p.name for p in run.folder.iterdir()} - {'.lock'} == MADE
 
     run.run()
@@ -446,6 +446,14 @@ def test_a_tracker_of_the_reader(monkeypatch, tmp_path):
     assert logged == [(e['step'], e['loss']) for e in run.metrics() if e['step'] % 2 == 0]
     assert Experiment.open(run.folder).settings['trackers'] == ['memory(every=2)']
     with pytest.raises(ValueError, match='memory'): Experiment(TINY, tmp_path, trackers=['memory(eevry=2)'])
+
+    half = Experiment(TINY.replace(steps=4), tmp_path, 'half', trackers=['memory'], **UNMEASURED)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 3)
+        half.run()
+    monkeypatch.delitem(experiment.trackers, 'memory')                  # another process, which has no such row
+    assert len(ExperimentManager(tmp_path).compare()) == 2
+    with pytest.raises(ValueError, match="there is no tracker 'memory'"): Experiment.open(half.folder).run()
 
 TWO = '''
 import os, sys

@@ -63,6 +63,11 @@ def _unlabelled(*args, **kwargs):
     "`batches` for a network that takes no labels"
     return ((x0, None) for x0, _ in batches(*args, **kwargs))
 
+def _validation_part(data):
+    "Some of the test images: 50 of each class, or the first 500 where there are no classes"
+    if data.class_names: return subset(data, per_class=50)
+    return data._replace(images=data.images[:500], labels=map_tensors(lambda v: v[:500], data.labels))
+
 # %% ../nbs/11_ddpm.ipynb #659a484f
 def prepare_training(
     config: Config,
@@ -73,9 +78,7 @@ def prepare_training(
     "Prepare the training that a Config describes. Raises as `Config.check`; FileNotFoundError without its data"
     config.check()
     load = partial(config.look_up('data'), full=config.full)
-    train_set, val_set = load('train'), load('test')
-    if val_set.class_names: val_set = subset(val_set, per_class=50)
-    else: val_set = val_set._replace(images=val_set.images[:500], labels=map_tensors(lambda v: v[:500], val_set.labels))
+    train_set, val_set = load('train'), _validation_part(load('test'))
 
     # What is trained, and by what.
     denoiser = build_denoiser(config, train_set.images.shape[1:], train_set.class_names)

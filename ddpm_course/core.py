@@ -219,7 +219,7 @@ def film_strip(
 def atomic_write(
     path,  # the file to write; its folder is made
 ):
-    """Atomic write: yields a temporary path beside `path`, and renames it when all went well. Nobody ever sees half a file.
+    """Atomic write: yields a temporary path beside `path`, renamed when all went well, so nobody sees half a file.
     Raises OSError with one sentence where the folder cannot be written"""
     path = Path(path)
     temporary = path.with_name(f'.{path.stem}-{secrets.token_hex(4)}{path.suffix}')

@@ -32,7 +32,8 @@ def directives(source):
     "The leading `#|` lines of a code cell as a dict, and the code that follows"
     lines, options = source.splitlines(), {}
     while lines and (m := re.match(r'^#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$', lines[0])):
-        options[m[1]] = m[2].strip('"\'')
+        value = m[2].strip('"\'')
+        options[m[1]] = f'{options[m[1]]} {value}' if m[1] in options else value    # a long text goes on in a second line
         lines.pop(0)
     return options, '\n'.join(lines).strip('\n')
 

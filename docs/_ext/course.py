@@ -33,7 +33,7 @@ def directives(source):
     lines, options = source.splitlines(), {}
     while lines and (m := re.match(r'^#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$', lines[0])):
         value = m[2].strip('"\'')
-        options[m[1]] = f'{options[m[1]]} {value}' if m[1] in options else value    # a long text goes on in a second line
+        options[m[1]] = f'{options[m[1]]} {value}' if m[1] in options else value     # a long text in several lines
         lines.pop(0)
     return options, '\n'.join(lines).strip('\n')
 

@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['fashion_mnist_files', 'mnist_files', 'datasets', 'parse_idx', 'write_idx', 'IdxFiles', 'read_verified', 'ImageSet',
-           'cache_folder', 'repo_data', 'load_idx', 'fashion_mnist', 'mnist', 'cifar10', 'image_folder', 'load_data',
-           'subset', 'to_float', 'batches']
+           'cache_folder', 'load_idx', 'fashion_mnist', 'mnist', 'cifar10', 'image_folder', 'load_data', 'subset',
+           'to_float', 'batches']
 
 # %% ../nbs/01_data.ipynb #4e5f929b
-import difflib, gzip, hashlib, itertools, operator, os, zlib
+import gzip, hashlib, itertools, operator, os, zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,33 +17,35 @@ import torchvision
 from PIL import Image, ImageOps
 
 from . import core
-from .core import atomic_write, rng
+from .core import atomic_write, check_name, normalise_name, rng
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
-    "The array in an IDX file of bytes; any number of dimensions"
+    "The array in an unpacked IDX file of uint8; any number of dimensions"
     n_dims = raw[3]
     shape = np.frombuffer(raw, '>u4', n_dims, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4*n_dims).reshape(shape)
 
 def write_idx(array, path) -> Path:
-    "Write an array of bytes as gzipped IDX"
-    array = np.asarray(array, np.uint8)
-    raw = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes() + array.tobytes()
-    with atomic_write(path) as temporary: temporary.write_bytes(gzip.compress(raw, mtime=0, compresslevel=6))
+    "Write an array of uint8 as a gzipped IDX file"
+    array  = np.asarray(array, np.uint8)
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
+    packed = gzip.compress(header + array.tobytes(), mtime=0, compresslevel=6)
+    with atomic_write(path) as temporary: temporary.write_bytes(packed)
     return Path(path)
 
 # %% ../nbs/01_data.ipynb #e41db963
 class IdxFiles(NamedTuple):
-    "A data set in IDX files: how it is called, where it may lie, and the digests of its unpacked files"
+    "A data set in IDX files: its names, where it may lie, and the digests of its unpacked files"
     title: str
-    class_names: tuple        # names, in the order of the labels
-    folders: tuple        # where it may lie inside a data folder
-    bundled: str              # the repository's cut of it, in data/
-    digests: dict         # file name -> {'full': digest, 'bundled': digest}
+    class_names: tuple  # in the order of the labels
+    folders: tuple      # where the full set may lie inside a data folder
+    bundled: str        # the folder of the bundled part in the repository's data/
+    digests: dict       # file name -> {'full': digest, 'bundled': digest}
 
 fashion_mnist_files = IdxFiles(
-    'Fashion-MNIST', ('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot'),
+    'Fashion-MNIST',
+    ('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot'),
     ('fashion-mnist', 'FashionMNIST/raw'), 'fashion-mnist-10k', {
     'train-images-idx3-ubyte': dict(full='sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888',
                                     bundled='sha256:d33512cfdc636a0d8972818e6659995be209a88891df7fa2109d7895922c8985'),
@@ -69,28 +71,33 @@ mnist_files = IdxFiles(
 def read_verified(
     path,           # a file of `files`, packed (.gz) or not
     files: IdxFiles,
-) -> tuple[np.ndarray, str]:  # the array, and 'full' or 'bundled'
-    "Read an IDX file and make sure that it is what its name says. Raises ValueError naming the file and the remedy"
+) -> tuple[np.ndarray, str]:  # the array, and its variant: 'full' or 'bundled'
+    "Read an IDX file and verify its digest. Raises ValueError naming the file, what it is instead, and the remedy"
     path = Path(path)
     name = path.name.removesuffix('.gz')
     try: raw = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ValueError(f'{path} is damaged or only half downloaded: delete it and fetch it again') from None
-    found = {f'{kind}:{hashlib.new(kind, raw, usedforsecurity=False).hexdigest()}' for kind in ('sha256', 'md5')}
+
+    digests = {f'{kind}:{hashlib.new(kind, raw, usedforsecurity=False).hexdigest()}' for kind in ('sha256', 'md5')}
     for variant, digest in files.digests[name].items():
-        if digest in found: return parse_idx(raw), variant
+        if digest in digests: return parse_idx(raw), variant
+
+    # Not what its name says: is it another file that we know?
     for other in (fashion_mnist_files, mnist_files):
-        for part, variants in other.digests.items():
-            if found & set(variants.values()):
-                raise ValueError(f'{path} holds {other.title} {part}, not {files.title} {name}: put the right file there')
-    raise ValueError(f'{path} is not the {name} of {files.title} (its bytes are not the published ones): delete it and fetch it again')
+        for other_name, variants in other.digests.items():
+            if digests & set(variants.values()):
+                raise ValueError(f'{path} holds {other.title} {other_name}, not {files.title} {name}: '
+                                 'put the right file there')
+    raise ValueError(f'{path} is not the {name} of {files.title} (its bytes are not the published ones): '
+                     'delete it and fetch it again')
 
 # %% ../nbs/01_data.ipynb #7241068f
 class ImageSet(NamedTuple):
     "Images with their labels"
     images: torch.Tensor  # (n, c, h, w), uint8
     labels: torch.Tensor  # (n,), int64
-    class_names: tuple        # the names of the labels
+    class_names: tuple    # of the labels, in their order
     name: str             # of the data set
     source: str           # where it was found
 
@@ -98,63 +105,98 @@ def cache_folder() -> Path:
     "Where downloads go: $XDG_CACHE_HOME/ddpm_course, or ~/.cache/ddpm_course"
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'ddpm_course'
 
+# %% ../nbs/01_data.ipynb #559230a4
 def repo_data() -> list[Path]:
-    "Where the course's data folder may be: in or above the working directory, beside the package (a clone), or in it (a wheel)"
+    "Where data/ may be: in or above the working directory, beside the package (a clone) or in it (a wheel)"
     package = Path(core.__file__).parent
     return [Path.cwd()/'data', Path.cwd().parent/'data', package.parent/'data', package/'_data']
 
 def _search_path(files, root, full):
     "(description, folder) of each place to look in, in order"
-    cut = [(f"the course's {files.bundled}", data/files.bundled) for data in repo_data()]
-    if full is False: return cut
-    if root is not None: return [(str(Path(root)/sub), Path(root)/sub) for sub in ('', *files.folders, files.bundled)]
-    named, cache, debian = os.environ.get('DDPM_COURSE_DATA'), cache_folder(), Path('/usr/share/datasets')
-    if named and not Path(named).is_dir(): raise FileNotFoundError(f'DDPM_COURSE_DATA names {named}, which is not a folder')
-    roots = [r for r in (named, cache, debian) if r]
-    places = [(str(Path(r)/sub), Path(r)/sub) for r in roots for sub in files.folders]
-    return places if full else places + cut
+    bundled = [(f"the course's {files.bundled}", data/files.bundled) for data in repo_data()]
+    if full is False: return bundled
+    if root is not None:
+        return [(str(Path(root)/sub), Path(root)/sub) for sub in ('', *files.folders, files.bundled)]
+
+    named = os.environ.get('DDPM_COURSE_DATA')
+    if named and not Path(named).is_dir():
+        raise FileNotFoundError(f'DDPM_COURSE_DATA names {named}, which is not a folder')
+    roots  = [Path(named)] if named else []
+    roots += [cache_folder(), Path('/usr/share/datasets')]             # the second is Debian's
+    places = [(str(folder/sub), folder/sub) for folder in roots for sub in files.folders]
+    return places if full else places + bundled
+
+# %% ../nbs/01_data.ipynb #a958ef0b
+def _check_request(split, root, full, download):
+    "Raises ValueError for arguments of a loader that contradict each other, FileNotFoundError for a missing root"
+    _check_split(split)
+    if full is False and download:
+        raise ValueError('full=False is the bundled part, and is not to be downloaded: leave one of them out')
+    if full is False and root is not None:
+        raise ValueError('full=False is the bundled part, and root names another place: leave one of them out')
+    if root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f'{root} is not a folder')
+
+def _check_split(split):
+    "Raises ValueError unless a split is 'train' or 'test'"
+    if split not in ('train', 'test'):
+        raise ValueError(f"split is 'train' or 'test', not {split!r}")
+
+def _idx_paths(folder, split):
+    "Paths of the images and of the labels of a split, packed or not; None for one that is not there"
+    prefix = dict(train='train', test='t10k')[split]
+    names  = [f'{prefix}-images-idx3-ubyte', f'{prefix}-labels-idx1-ubyte']
+    return [next((p for p in (folder/name, folder/f'{name}.gz') if p.exists()), None) for name in names]
+
+def _missing(files, root, full):
+    "FileNotFoundError that says what is missing and how to get it"
+    if full is False:
+        return FileNotFoundError(f'the bundled part of {files.title} is not here: '
+                                 'work inside a clone of the repository, or leave full out')
+
+    title  = f'the whole of {files.title}' if full else files.title
+    debian = ', or on Debian `apt install dataset-fashion-mnist`' if files is fashion_mnist_files else ''
+    place  = 'any of the places where it is looked for' if root is None else root
+    target = cache_folder()/files.folders[0] if root is None else root
+    return FileNotFoundError(f'{title} is not in {place}: pass download=True{debian}, '
+                             f'or copy its four files to {target}')
 
 # %% ../nbs/01_data.ipynb #f9a9808f
 def load_idx(
     files: IdxFiles,
-    split='train',           # 'train' or 'test'
-    root=None,               # look in this folder only
-    full=None,               # True: all images or an error; False: the repository's cut; None: the first found
-    download=None,           # a torchvision data set to fetch the full set with, if it lies nowhere
+    split='train',   # 'train' or 'test'
+    root=None,       # look in this folder only
+    full=None,       # True: the full set or an error; False: the bundled part; None: the first found
+    download=None,   # a torchvision data set to fetch the full set with, if it lies nowhere
 ) -> ImageSet:
     "Images and labels of `files`. Raises FileNotFoundError or ValueError with one sentence that says what to do"
-    if split not in ('train', 'test'): raise ValueError(f"split is 'train' or 'test', not {split!r}")
-    if full is False and download: raise ValueError('full=False is the course\'s own cut, and is not to be downloaded: leave one of them out')
-    if root is not None and full is False: raise ValueError("full=False is the course's own cut, and root names another place: leave one of them out")
-    if root is not None and not Path(root).is_dir(): raise FileNotFoundError(f'{root} is not a folder')
-    prefix = dict(train='train', test='t10k')[split]
+    _check_request(split, root, full, download)
     for source, folder in _search_path(files, root, full):
-        pair = [next((p for p in (folder/name, folder/f'{name}.gz') if p.exists()), None)
-                for name in (f'{prefix}-images-idx3-ubyte', f'{prefix}-labels-idx1-ubyte')]
-        if None in pair: continue
-        (images, variant), (labels, label_variant) = (read_verified(p, files) for p in pair)
-        if variant != label_variant: raise ValueError(f'{folder} mixes the full set and the bundled part: keep one of them')
+        paths = _idx_paths(folder, split)
+        if None in paths: continue
+
+        (images, variant), (labels, label_variant) = (read_verified(p, files) for p in paths)
+        if variant != label_variant:
+            raise ValueError(f'{folder} mixes the full set and the bundled part: keep one of them')
         if full and variant != 'full': continue
+
         hint = '' if variant == 'full' or full is False else '; full=True demands the whole set'
         print(f'{files.title}: {len(images):,} {split} images from {source}{hint}')
-        return ImageSet(torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64)),
-                        files.class_names, files.title, source)
-    if download: return _download(files, split, download)
-    if full is False: raise FileNotFoundError(f"the course's cut of {files.title} is not here: work inside a clone of the repository, or leave full out")
-    wanted = f'the whole of {files.title}' if full else files.title
-    place = root if root is not None else 'any of the places where it is looked for'
-    debian = ', or on Debian `apt install dataset-fashion-mnist`' if files is fashion_mnist_files else ''
-    raise FileNotFoundError(f'{wanted} is not in {place}: pass download=True{debian}, or copy its four files to '
-                            f'{root if root is not None else cache_folder()/files.folders[0]}')
+        images, labels = torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64))
+        return ImageSet(images, labels, files.class_names, files.title, source)
 
-def _download(files, split, dataset):
-    "Fetch the full set into the cache by torchvision, then load it"
+    if download: return _download_idx(files, split, download)
+    raise _missing(files, root, full)
+
+def _download_idx(files, split, dataset):
+    "Fetch the full set into the cache with a torchvision data set, then load it"
     cache = cache_folder()
     try: dataset(cache, download=True)
     except (OSError, RuntimeError) as e:
         reason = getattr(e, 'reason', None) or str(e).splitlines()[0]
-        raise ConnectionError(f'{files.title} could not be downloaded to {cache} ({reason}): without a network, use the '
-                              f"course's cut with full=False, or copy the four files to {cache/files.folders[0]}") from None
+        raise ConnectionError(f'{files.title} could not be downloaded to {cache} ({reason}): without a network, '
+                              f'use the bundled part with full=False, or copy the four files to '
+                              f'{cache/files.folders[0]}') from None
     return load_idx(files, split, root=cache, full=True)
 
 # %% ../nbs/01_data.ipynb #06ccd1e3
@@ -167,104 +209,149 @@ def mnist(split='train', root=None, full=None, download=False) -> ImageSet:
     return load_idx(mnist_files, split, root, full, torchvision.datasets.MNIST if download else None)
 
 # %% ../nbs/01_data.ipynb #37e3af38
-def cifar10(split='train', root=None, download=False, dataset=torchvision.datasets.CIFAR10) -> ImageSet:
-    "CIFAR-10 (Krizhevsky 2009): 32×32 colour, 10 classes, 50,000 + 10,000; `root` holds cifar-10-batches-py"
-    if split not in ('train', 'test'): raise ValueError(f"split is 'train' or 'test', not {split!r}")
+def cifar10(
+    split='train',   # 'train' or 'test'
+    root=None,       # the folder that holds cifar-10-batches-py; default: $DDPM_COURSE_DATA, or the cache
+    full=None,       # ignored: CIFAR-10 is always whole
+    download=False,  # fetch it, if it is not there
+    dataset=torchvision.datasets.CIFAR10,  # what reads and verifies the files
+) -> ImageSet:
+    "CIFAR-10 (Krizhevsky 2009): 32×32 colour, 10 classes, 50,000 + 10,000. Raises FileNotFoundError if it is not whole"
+    _check_split(split)
     root = Path(root or os.environ.get('DDPM_COURSE_DATA') or cache_folder())
-    try: found = dataset(root, train=split == 'train', download=download)
+    try: cifar = dataset(root, train=split == 'train', download=download)
     except (OSError, RuntimeError) as e:
         reason = str(getattr(e, 'reason', None) or e).splitlines()[0].split(' You can use')[0]
         raise FileNotFoundError(f'CIFAR-10 is not whole in {root} ({reason}): pass download=True with a network, '
                                 f'or put the folder cifar-10-batches-py there') from None
-    images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
+
+    images = torch.from_numpy(cifar.data).permute(0, 3, 1, 2).contiguous()
     print(f'CIFAR-10: {len(images):,} {split} images from {root}')
-    return ImageSet(images, torch.tensor(found.targets), tuple(found.classes), 'CIFAR-10', str(root))
+    return ImageSet(images, torch.tensor(cifar.targets), tuple(cifar.classes), 'CIFAR-10', str(root))
 
 # %% ../nbs/01_data.ipynb #8cb1fd54
 def image_folder(
-    path,        # a folder of pictures, or of one subfolder a class
+    path,        # a folder of pictures, or of one subfolder per class
     size=28,     # height and width to crop and scale to
     channels=1,  # 1 grey, 3 colour
 ) -> ImageSet:
-    "The pictures in a folder as a tensor. Raises FileNotFoundError or ValueError naming the folder or file"
+    "The pictures in a folder as a data set. Raises FileNotFoundError or ValueError naming the folder or file"
     path = Path(path)
     if not path.is_dir(): raise FileNotFoundError(f'{path} is not a folder')
     if channels not in (1, 3): raise ValueError(f'channels is 1 (grey) or 3 (colour), not {channels}')
     if size < 1: raise ValueError(f'size is a number of pixels, at least 1, not {size}')
-    known = Image.registered_extensions()
-    files = sorted(p for p in path.rglob('*') if p.suffix.lower() in known and not p.name.startswith('.'))
-    if not files: raise FileNotFoundError(f'there are no pictures in {path} (looked for .png, .jpg and the like)')
-    def read(file):
-        try:
-            with Image.open(file) as image:
-                image = ImageOps.exif_transpose(image).convert('L' if channels == 1 else 'RGB')
-                return np.asarray(ImageOps.fit(image, (size, size))).reshape(size, size, channels)
-        except (OSError, SyntaxError) as e: raise ValueError(f'{file} cannot be read as a picture ({e}): remove or replace it') from e
-    images = torch.from_numpy(np.stack([read(f) for f in files])).permute(0, 3, 1, 2).contiguous()
-    groups = [f.relative_to(path).parts[0] if f.parent != path else '' for f in files]
-    classes = tuple(sorted(set(groups)))
-    return ImageSet(images, torch.tensor([classes.index(g) for g in groups]), classes, path.name, str(path))
+
+    extensions = Image.registered_extensions()
+    files = sorted(p for p in path.rglob('*') if p.suffix.lower() in extensions and not p.name.startswith('.'))
+    if not files:
+        raise FileNotFoundError(f'there are no pictures in {path} (looked for .png, .jpg and the like)')
+    pixels = np.stack([_read_picture(file, size, channels) for file in files])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    # The class of a picture is the first folder below `path` that it lies in.
+    groups = [file.relative_to(path).parts[0] if file.parent != path else '' for file in files]
+    class_names = tuple(sorted(set(groups)))
+    labels = torch.tensor([class_names.index(group) for group in groups])
+    return ImageSet(images, labels, class_names, path.name, str(path))
+
+def _read_picture(file, size, channels):
+    "A picture file as uint8 (size, size, channels), cropped at its middle. Raises ValueError naming the file"
+    try:
+        with Image.open(file) as image:
+            image = ImageOps.exif_transpose(image).convert('L' if channels == 1 else 'RGB')
+            return np.asarray(ImageOps.fit(image, (size, size))).reshape(size, size, channels)
+    except (OSError, SyntaxError) as e:
+        raise ValueError(f'{file} cannot be read as a picture ({e}): remove or replace it') from e
 
 # %% ../nbs/01_data.ipynb #8eabdb23
 datasets = dict(fashion_mnist=fashion_mnist, mnist=mnist, cifar10=cifar10)
 
-def load_data(name: str, split='train', **kwargs) -> ImageSet:
-    "The data set called `name` in `datasets`; the rest as for that function. Raises ValueError on an unknown name"
-    key = name.lower().replace('-', '_')
-    if key in datasets: return datasets[key](split, **kwargs)
-    close = difflib.get_close_matches(key, datasets, n=1)
-    raise ValueError(f"there is no data set {name!r}; did you mean {close[0]!r}?" if close else
-                     f"there is no data set {name!r}; known are {', '.join(datasets)}")
+def load_data(
+    name: str,      # of a row of `datasets`
+    split='train',  # 'train' or 'test'
+    **kwargs,       # root, full, download, and what else that loader takes
+) -> ImageSet:
+    "Load a data set by its name. Raises ValueError for an unknown name, and what the loader raises"
+    loader = datasets[check_name(normalise_name(name), datasets, 'data set')]
+    return loader(split, **kwargs)
 
 # %% ../nbs/01_data.ipynb #0e786193
 def subset(
     data: ImageSet,
-    classes=None,     # names or numbers to keep (default: all)
+    classes=None,     # names or numbers to keep, or one of them (default: all)
     per_class=None,   # at most so many of each, the first ones (default: all)
-) -> ImageSet:        # labels keep their numbers
-    "A part of a data set. Raises ValueError when nothing would remain, or on an unknown class"
-    wanted = range(len(data.class_names)) if classes is None else [classes] if isinstance(classes, str) or not np.iterable(classes) else list(classes)
-    if per_class is not None and per_class < 1: raise ValueError(f'per_class is at least 1, not {per_class}')
-    numbers = []
-    for c in wanted:
-        try: k = data.class_names.index(c) if isinstance(c, str) else operator.index(c)
-        except (TypeError, ValueError): k = -1
-        if not 0 <= k < len(data.class_names):
-            raise ValueError(f"{data.name} has no class {c!r}; its classes are {', '.join(data.class_names)}")
-        numbers.append(k)
-    keep = [(data.labels == k).nonzero()[:per_class, 0] for k in dict.fromkeys(numbers)]       # each class once
-    if not sum(map(len, keep)): raise ValueError(f'no image of {data.name} is left: choose at least one class that it has')
+) -> ImageSet:        # in the order of `data`; labels keep their numbers
+    "Some classes of a data set, or some images per class. Raises ValueError for an unknown class or if nothing is left"
+    if per_class is not None and per_class < 1:
+        raise ValueError(f'per_class is at least 1, not {per_class}')
+
+    keep = [(data.labels == k).nonzero()[:per_class, 0] for k in _class_numbers(data, classes)]
+    if not sum(len(index) for index in keep):
+        raise ValueError(f'no image of {data.name} is left: choose at least one class that it has')
     keep = torch.cat(keep).sort().values
     return data._replace(images=data.images[keep], labels=data.labels[keep])
+
+def _class_numbers(data, classes):
+    "Numbers of classes given by name or number, each once; None stands for all"
+    if classes is None: return range(len(data.class_names))
+    if isinstance(classes, str) or not np.iterable(classes): classes = [classes]
+    return list(dict.fromkeys(_class_number(data, c) for c in classes))
+
+def _class_number(data, c):
+    "Number of a class given by name or number. Raises ValueError for one that there is not"
+    try: k = data.class_names.index(c) if isinstance(c, str) else operator.index(c)
+    except (TypeError, ValueError): k = -1
+    if not 0 <= k < len(data.class_names):
+        raise ValueError(f"{data.name} has no class {c!r}; its classes are {', '.join(data.class_names)}")
+    return k
 
 # %% ../nbs/01_data.ipynb #d12e887c
 def to_float(
     images: torch.Tensor,  # uint8
 ) -> torch.Tensor:         # float32 in [-1, 1]
-    "Bytes as floats: 0 becomes -1 (black), 255 becomes 1 (white). `to_pixels` is the exact inverse"
-    if images.dtype != torch.uint8: raise ValueError(f'to_float takes uint8 images, and these are {images.dtype}: are they scaled already?')
+    "Bytes as floats: 0 becomes -1 (black), 255 becomes 1 (white). `to_uint8` inverts it. Raises ValueError for floats"
+    if images.dtype != torch.uint8:
+        raise ValueError(f'to_float takes uint8 images, and these are {images.dtype}: are they scaled already?')
     return images.float()/127.5 - 1
 
 # %% ../nbs/01_data.ipynb #db94f88e
 def batches(
     data: ImageSet,
-    batch_size: int, # images a step, over all processes
-    seed=0,          # of the order
-    start=0,         # the step to begin with: resume here
-    rank=0, world_size=1, # this process and how many there are: each gets its own part of every batch
-    device='cpu',
+    batch_size: int,    # images per step, over all processes
+    seed=0,             # of the order
+    start=0,            # the step to begin with: resume here
+    rank=0,             # this process, from 0 to world_size - 1
+    world_size=1,       # number of processes: each gets its own part of every batch
+    device='cpu',       # where the batches go
+    encode=to_float,    # some of `data.images`, on the device -> x0
 ):
-    "Endless, shuffled stream of `(x0, labels)`: floats in [-1, 1] of shape (size/world_size, c, h, w), int64 (size/world_size,)"
+    """Endless stream of shuffled batches `(x0, labels)`: float (b, c, h, w) and int64 (b,), b = batch_size/world_size.
+    Raises ValueError for sizes and numbers that do not go together"""
     n = len(data.images)
-    if not 1 <= batch_size <= n: raise ValueError(f'a batch of {batch_size} cannot be taken from {n} images: choose 1 to {n}')
-    if world_size < 1: raise ValueError(f'world_size is at least 1 process, not {world_size}')
-    if batch_size % world_size: raise ValueError(f'a batch of {batch_size} cannot be shared by {world_size} processes: choose a multiple of {world_size}')
-    if not 0 <= rank < world_size or start < 0: raise ValueError(f'rank lies in 0 to {world_size - 1} and start is at least 0, not {rank} and {start}')
-    share = batch_size//world_size
+    _check_batches(n, batch_size, start, rank, world_size)
+    per_process = batch_size//world_size
+
+    @lru_cache(2)                                                     # a batch may lie across two shuffles
+    def shuffled(epoch): return torch.randperm(n, generator=rng(seed, 'order', epoch))
+
     def stream():
-        order = lru_cache(2)(lambda epoch: torch.randperm(n, generator=rng(seed, 'order', epoch)))
         for step in itertools.count(start):
-            first = step*batch_size + rank*share
-            index = torch.stack([order(place//n)[place % n] for place in range(first, first + share)])
-            yield to_float(data.images[index].to(device)), data.labels[index].to(device)
+            epoch, first = divmod(step*batch_size + rank*per_process, n)
+            index = shuffled(epoch)[first:first + per_process]
+            if len(index) < per_process:                              # the rest comes from the next shuffle
+                index = torch.cat([index, shuffled(epoch + 1)[:per_process - len(index)]])
+            yield encode(data.images[index].to(device)), data.labels[index].to(device)
+
     return stream()
+
+def _check_batches(n, batch_size, start, rank, world_size):
+    "Raises ValueError for arguments of `batches` that do not go together"
+    if not 1 <= batch_size <= n:
+        raise ValueError(f'a batch of {batch_size} cannot be taken from {n} images: choose 1 to {n}')
+    if world_size < 1:
+        raise ValueError(f'world_size is at least 1 process, not {world_size}')
+    if batch_size % world_size:
+        raise ValueError(f'a batch of {batch_size} cannot be shared by {world_size} processes: '
+                         f'choose a multiple of {world_size}')
+    if not 0 <= rank < world_size or start < 0:
+        raise ValueError(f'rank lies in 0 to {world_size - 1} and start is at least 0, not {rank} and {start}')

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['schedules', 'Level', 'add_noise', 'noise_in', 'linear_betas', 'betas_from_abar', 'cosine_betas', 'sigmoid_betas',
-           'Betas', 'at', 'cosine', 'flow', 'vp', 've', 'log_snr', 'last_time', 'prior_std', 'prior']
+           'Betas', 'at', 'cosine', 'flow', 'vp', 've', 'log_snr', 'last_time', 'prior_std', 'prior', 'time_at']
 
 # %% ../nbs/03_forward.ipynb #c83f5efc
 import math
@@ -12,17 +12,17 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 
+from .core import check_floating, check_same_shape
+
 # %% ../nbs/03_forward.ipynb #4c01ef0b
 class Level(NamedTuple):
     "A noise level: x = alpha*x0 + sigma*eps"
     alpha: Tensor  # the signal kept, 1 for a clean picture
     sigma: Tensor  # the noise added, 0 for a clean picture
 
-def _tensor(v): return v if torch.is_tensor(v) else torch.as_tensor(v, dtype=torch.float64)   # torch's own choice is float32
-
-def _same_shape(what, a, b):
-    a, b = tuple(getattr(a, 'shape', ())), tuple(getattr(b, 'shape', ()))       # a plain number goes with everything
-    if a and b and a != b: raise ValueError(f'{what} are {a} and {b}')
+def _tensor(v):
+    "A tensor as it is; a number as float64, where torch's own choice is float32"
+    return v if torch.is_tensor(v) else torch.as_tensor(v, dtype=torch.float64)
 
 def add_noise(
     x0: Tensor,    # clean data, any shape
@@ -30,7 +30,7 @@ def add_noise(
     level: Level,  # numbers, or tensors that broadcast against x0: see `at`
 ) -> Tensor:
     "Ho et al. (2020), eq. 4: x = alpha*x0 + sigma*eps. Raises ValueError when x0 and eps do not belong together"
-    _same_shape('each picture needs noise of its own shape: x0 and eps', x0, eps)
+    check_same_shape('each picture needs noise of its own shape: x0 and eps', x0, eps)
     return level.alpha*x0 + level.sigma*eps
 
 def noise_in(
@@ -38,23 +38,27 @@ def noise_in(
     x0: Tensor,    # the clean data in it, as known or as guessed
     level: Level,  # of x; its sigma must not be 0
 ) -> Tensor:
-    "The inverse of `add_noise`: the eps that turned x0 into x. Raises ValueError where sigma is 0, as there is none to find, and on two shapes"
+    "Inverse of `add_noise`: the eps that turned x0 into x. Raises ValueError where sigma is 0, and on two shapes"
     if not _tensor(level.sigma).all():
         raise ValueError('sigma is 0: a clean picture holds no noise to find')
-    _same_shape('x and x0 must have one shape: they', x, x0)
+    check_same_shape('x and x0 must have one shape: they', x, x0)
     return (x - level.alpha*x0)/level.sigma
 
 # %% ../nbs/03_forward.ipynb #38c0ae49
 def _check_T(T):
-    if not T >= 1 or T % 1: raise ValueError(f'T is a number of steps, a whole number of at least 1, not {T}')
+    "Raises ValueError unless `T` is a number of steps"
+    if not T >= 1 or T % 1:
+        raise ValueError(f'T is a number of steps, a whole number of at least 1, not {T}')
 
 def _check_betas(betas, hint=''):
     "`betas` as float64 on the CPU; raises ValueError unless they are a list of numbers inside (0, 1)"
     betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
     if betas.dim() != 1 or len(betas) == 0:
         raise ValueError(f'betas are a list of T numbers, and these have the shape {tuple(betas.shape)}')
+
     if not ((betas > 0) & (betas < 1)).all():
-        raise ValueError(f'betas lie in (0, 1), and these reach from {betas.min():g} to {betas.max():g}{hint if betas.max() >= 1 else ""}')
+        advice = hint if betas.max() >= 1 else ''
+        raise ValueError(f'betas lie in (0, 1), and these reach from {betas.min():g} to {betas.max():g}{advice}')
     return betas
 
 def linear_betas(
@@ -64,7 +68,8 @@ def linear_betas(
 ) -> Tensor:     # (T,), float64
     "Ho et al. (2020), section 4: betas that grow linearly. Raises ValueError if one reaches 1"
     _check_T(T)
-    rate = torch.tensor([(start + end)/2], dtype=torch.float64) if T == 1 else torch.linspace(start, end, int(T), dtype=torch.float64)
+    if T == 1: start = (start + end)/2
+    rate = torch.linspace(start, end, int(T), dtype=torch.float64)
     return _check_betas(rate*(1000/T), ': take more steps, or a smaller end')
 
 # %% ../nbs/03_forward.ipynb #faaa30d1
@@ -79,37 +84,56 @@ def betas_from_abar(
     if not (curve[:-1] > 0).all(): raise ValueError('abar must stay above 0 until the last step')
     return _check_betas((1 - curve[1:]/curve[:-1]).clamp(max=max_beta), ': is max_beta below 1?')
 
-def cosine_betas(T=1000, offset=.008, max_beta=.999) -> Tensor:
-    "Nichol & Dhariwal (2021), eq. 17; arguments as for `betas_for`, and the offset s of the paper"
+def cosine_betas(
+    T=1000,         # number of steps
+    offset=.008,    # the s of the paper, which keeps the first betas from being tiny
+    max_beta=.999,  # larger betas are clipped to this
+) -> Tensor:        # (T,), float64
+    "Nichol & Dhariwal (2021), eq. 17: abar is a squared cosine. Raises ValueError as `betas_from_abar`"
     return betas_from_abar(lambda u: ((u + offset)/(1 + offset)*math.pi/2).cos()**2, T, max_beta)
 
 # %% ../nbs/03_forward.ipynb #32dbaf19
 def sigmoid_betas(
-    T=1000,
+    T=1000,         # number of steps
     start=-3.,      # the piece of the sigmoid: from start/tau
     end=3.,         # to end/tau
     tau=1.,         # a larger tau cuts out a straighter piece
-    max_beta=.999,  # as for `betas_for`
+    max_beta=.999,  # larger betas are clipped to this
 ) -> Tensor:        # (T,), float64
-    "Jabri et al. (2022, arXiv:2212.11972): abar is a piece of a sigmoid. Raises ValueError unless start < end and tau > 0"
+    "Jabri et al. (2022, arXiv:2212.11972): abar is a piece of a sigmoid. ValueError unless start < end and tau > 0"
     first, last = (torch.tensor(v/tau if tau else math.nan, dtype=torch.float64).sigmoid() for v in (start, end))
-    if not first < last: raise ValueError(f'the piece of the sigmoid must rise: start below end and tau above 0, not {start}, {end} and {tau}')
-    return betas_from_abar(lambda u: (last - ((u*(end - start) + start)/tau).sigmoid())/(last - first), T, max_beta)
+    if not first < last:
+        raise ValueError('the piece of the sigmoid must rise: start below end and tau above 0, '
+                         f'not {start}, {end} and {tau}')
+
+    def abar(u): return (last - ((u*(end - start) + start)/tau).sigmoid())/(last - first)
+    return betas_from_abar(abar, T, max_beta)
 
 # %% ../nbs/03_forward.ipynb #209da305
+def _float64(v) -> Tensor:
+    "A number or tensor as float64, on the CPU where its device has no float64"
+    v = _tensor(v)
+    return (v.cpu() if v.device.type == 'mps' else v).double()
+
 def _time64(t) -> Tensor:
-    "`t` as float64, on the CPU where its device has no float64; raises ValueError outside [0, 1]"
-    t = _tensor(t)
-    exact = (t.cpu() if t.device.type == 'mps' else t).double()
-    if not ((exact >= 0) & (exact <= 1)).all():
-        raise ValueError(f'times lie in [0, 1], and these reach from {exact.min():g} to {exact.max():g}: '
-                         f't = i/T, with 0 clean and 1 noise')
-    return exact
+    "`t` as float64; raises ValueError outside [0, 1]"
+    t = _float64(t)
+    if not ((t >= 0) & (t <= 1)).all():
+        raise ValueError(f'times lie in [0, 1], and these reach from {t.min():g} to {t.max():g}: '
+                         't = i/T, with 0 clean and 1 noise')
+    return t
+
+def _like(t, v) -> Tensor:
+    "`v` in the dtype and on the device of `t`; as it is for a `t` that is a number, or integers"
+    return v.to(t) if torch.is_tensor(t) and t.is_floating_point() else v
 
 def _level_like(t, alpha, sigma) -> Level:
     "A level in the dtype and on the device of the time it was asked for; float64 for a number"
-    alpha, sigma = alpha.clamp(min=0), sigma.abs()      # no -4e-8, as cos(pi/2) may be by rounding, and no -0.
-    return Level(alpha.to(t), sigma.to(t)) if torch.is_tensor(t) and t.is_floating_point() else Level(alpha, sigma)
+    return Level(_like(t, alpha.clamp(min=0)), _like(t, sigma.abs()))   # no -4e-8 from cos(pi/2) by rounding, no -0.
+
+def _log_abar_level(t, log_abar) -> Level:
+    "The level of variance-preserving noise: alpha = sqrt(abar), sigma = sqrt(1 - abar), to the last digit"
+    return _level_like(t, (log_abar/2).exp(), (-log_abar.expm1()).sqrt())
 
 # %% ../nbs/03_forward.ipynb #a3d6a193
 class Betas:
@@ -128,11 +152,13 @@ class Betas:
     ) -> Level:
         "The level at time `t`, of its shape, dtype and device"
         u = _time64(t)*self.T
-        eps = torch.finfo(t.dtype).eps if torch.is_tensor(t) and t.is_floating_point() else 1e-15
-        u = torch.where((u - u.round()).abs() <= 2*eps*self.T, u.round(), u)      # times within rounding of i/T are i/T
+        rounding = torch.finfo(t.dtype).eps if torch.is_tensor(t) and t.is_floating_point() else 1e-15
+        u = torch.where((u - u.round()).abs() <= 2*rounding*self.T, u.round(), u)     # within rounding of i/T is i/T
+
         table, below = self.log_abar.to(u.device), u.floor().long().clamp(max=self.T - 1)
-        log_abar = table[below].lerp(table[below + 1], u - below)
-        return _level_like(t, (log_abar/2).exp(), (-log_abar.expm1()).sqrt())
+        return _log_abar_level(t, table[below].lerp(table[below + 1], u - below))
+
+    def __deepcopy__(self, memo): return self        # it never changes, and files know it by identity
 
     def __repr__(self): return f'Betas(T={self.T}, {self.betas[0]:.3g} … {self.betas[-1]:.3g})'
 
@@ -142,11 +168,13 @@ def at(
     t,          # one time, or (b,), one for each sample; in [0, 1]
     x: Tensor,  # (b, …), floats
 ) -> Level:
-    "The level at `t`, shaped to broadcast against `x`, of its dtype and on its device. Raises ValueError on a wrong shape"
-    if not x.is_floating_point(): raise ValueError(f'noise goes into floats in [-1, 1], and x is {x.dtype}: see to_float')
+    "The level at `t`, shaped to broadcast against `x`, of its dtype and on its device. ValueError on a wrong shape"
+    check_floating(x, 'samples')
     t = _tensor(t)
     if t.dim() > 1 or t.dim() == 1 and (x.dim() == 0 or len(t) != len(x)):
-        raise ValueError(f't is one time, or one for each sample of x {tuple(x.shape)}, and it has the shape {tuple(t.shape)}')
+        raise ValueError(f't is one time, or one for each sample of x {tuple(x.shape)}, '
+                         f'and it has the shape {tuple(t.shape)}')
+
     shape = (-1, *[1]*(x.dim() - 1)) if t.dim() else ()
     return Level(*(_tensor(v).to(x).expand(t.shape).reshape(shape) for v in schedule(t)))
 
@@ -164,17 +192,23 @@ def flow(t) -> Level:
 def vp(t, beta_min=.1, beta_max=20.) -> Level:
     "The variance-preserving SDE of Song et al. (2021), eq. 33: the limit of the linear betas as T grows"
     u = _time64(t)
-    log_abar = -beta_min*u - (beta_max - beta_min)*u**2/2
-    return _level_like(t, (log_abar/2).exp(), (-log_abar.expm1()).sqrt())
+    return _log_abar_level(t, -beta_min*u - (beta_max - beta_min)*u**2/2)
 
 def ve(t, sigma_min=.002, sigma_max=80.) -> Level:
-    "Variance exploding (Song et al. 2021, eq. 31, with the range of Karras et al. 2022): alpha = 1, sigma grows geometrically"
+    "Variance exploding (Song et al. 2021, eq. 31; range of Karras et al. 2022): alpha = 1, sigma grows geometrically"
     u = _time64(t)
     return _level_like(t, torch.ones_like(u), sigma_min*(sigma_max/sigma_min)**u)
 
 # %% ../nbs/03_forward.ipynb #1e34dbfc
-schedules = dict(linear=Betas(linear_betas()), cosine=cosine, cosine_betas=Betas(cosine_betas()), sigmoid=Betas(sigmoid_betas()),
-                 flow=flow, vp=vp, ve=ve)
+schedules = dict(
+    linear       = Betas(linear_betas()),
+    cosine       = cosine,
+    cosine_betas = Betas(cosine_betas()),
+    sigmoid      = Betas(sigmoid_betas()),
+    flow         = flow,
+    vp           = vp,
+    ve           = ve,
+)
 
 # %% ../nbs/03_forward.ipynb #55d9f38a
 def log_snr(level: Level) -> Tensor:
@@ -182,18 +216,24 @@ def log_snr(level: Level) -> Tensor:
     return 2*(_tensor(level.alpha).log() - _tensor(level.sigma).log())
 
 # %% ../nbs/03_forward.ipynb #f36bbee3
+def _bisect(holds, shape=(), last=1., device=None, steps=64) -> Tensor:
+    "Bisection: the largest times in [0, last] at which `holds(t)`, true early and false late; 0 where it never holds"
+    low  = torch.zeros(shape, dtype=torch.float64, device=device)
+    high = torch.full_like(low, last)
+    low  = torch.where(holds(high), high, low)
+    for _ in range(steps):
+        middle = (low + high)/2
+        early = holds(middle)
+        low, high = torch.where(early, middle, low), torch.where(early, high, middle)
+    return low
+
 @lru_cache(maxsize=64)
 def last_time(
     schedule,    # its alpha must not grow with t
     alpha=1e-3,  # the signal to be left
 ) -> float:
     "The largest t at which the schedule still keeps `alpha` of the signal: later, x0 cannot be recovered from eps"
-    low, high = 0., 1.
-    if schedule(1.).alpha >= alpha: return 1.
-    while high - low > 1e-12:
-        middle = (low + high)/2
-        low, high = (middle, high) if schedule(middle).alpha >= alpha else (low, middle)
-    return low
+    return float(_bisect(lambda t: _tensor(schedule(t).alpha) >= alpha, steps=40))
 
 def prior_std(
     schedule,
@@ -208,8 +248,22 @@ def prior(
     schedule,
     shape,                    # of the noise, such as (n, 1, 28, 28)
     t=1., data_std=1.,        # as for `prior_std`
-    generator=None,     # a torch generator (default: the global one)
+    generator=None,           # a torch generator (default: the global one)
     dtype=None, device=None,  # as for torch.randn
 ) -> Tensor:
     "What sampling starts from: Gaussian noise of the standard deviation that x has at time t"
     return prior_std(schedule, t, data_std)*torch.randn(shape, generator=generator, dtype=dtype, device=device)
+
+# %% ../nbs/03_forward.ipynb #b76064bc
+def time_at(
+    schedule,  # its log-SNR must fall with t
+    log_snr,   # the log-SNR to find: a number, or a tensor of any shape
+) -> Tensor:   # times of that shape, in [0, last_time(schedule)], in the dtype of `log_snr` (float64 for a number)
+    "Inverse of a schedule: the time of a log-SNR; beyond its range 0 or `last_time`. Raises ValueError on NaN"
+    ratio = (_float64(log_snr)/2).exp()                                   # alpha/sigma
+    if ratio.isnan().any(): raise ValueError('a log-SNR is a number, and this is NaN')
+
+    def early(t):
+        alpha, sigma = schedule(t)
+        return _tensor(alpha) >= ratio*_tensor(sigma)
+    return _like(log_snr, _bisect(early, ratio.shape, last_time(schedule), ratio.device))

@@ -2,18 +2,18 @@
 
 # %% auto #0
 __all__ = ['corrupt', 'ConvBlock', 'ToyUNet', 'train_toy', 'predict_clean', 'before_and_after', 'LinearDenoiser', 'error_table',
-           'print_table', 'sample_toy', 'sharpness', 'pixel_variance', 'sample_numbers', 'main']
+           'sample_toy', 'sharpness', 'pixel_variance', 'sample_numbers', 'main']
 
 # %% ../nbs/02_toy.ipynb #1c85d9ac
-import json, sys, time
+import sys, time
 
 import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .core import (atomic_write, autocast, film_strip, rng, pick_device, progress, save_gif, show_images,
-                              writable_folder)
+from .core import (autocast, check_floating, check_same_shape, device_of, film_strip, pick_device, progress,
+                              rng, save_figure, save_gif, show_images, writable_folder, write_json)
 from .data import batches, fashion_mnist, mnist, to_float
 
 # %% ../nbs/02_toy.ipynb #309c827b
@@ -22,83 +22,95 @@ def corrupt(
     noise,   # of the same shape, standard normal
     amount,  # a number or (b,), from 0 (image) to 1 (noise)
 ):           # the mixture, same shape
-    "Mix images with noise: x = (1 - amount)*x0 + amount*noise. Raises ValueError for bytes, noise of another shape, amounts outside [0, 1]"
-    if not x0.is_floating_point(): raise ValueError(f'corrupt takes floats in [-1, 1], and these are {x0.dtype}: see to_float')
-    if noise.shape != x0.shape: raise ValueError(f'the noise has the shape {tuple(noise.shape)}, and the images {tuple(x0.shape)}: they must be equal')
+    "Add noise: x = (1 - amount)*x0 + amount*noise. Raises ValueError for bytes, unequal shapes, amounts outside [0, 1]"
+    check_floating(x0)
+    check_same_shape('the shapes of images and noise must be equal, and', x0, noise)
     amount = torch.as_tensor(amount, dtype=x0.dtype, device=x0.device)
-    if not ((0 <= amount) & (amount <= 1)).all(): raise ValueError(f'amounts lie in [0, 1], and these reach from {amount.min()} to {amount.max()}')
+    if not ((0 <= amount) & (amount <= 1)).all():
+        raise ValueError(f'amounts lie in [0, 1], and these reach from {amount.min()} to {amount.max()}')
+
     if amount.dim(): amount = amount.view(-1, *[1]*(x0.dim() - 1))
     return (1 - amount)*x0 + amount*noise
 
 # %% ../nbs/02_toy.ipynb #75c77483
 class ConvBlock(nn.Sequential):
     "Two 3×3 convolutions, each followed by normalisation and SiLU"
-    def __init__(self, inside, out):
-        super().__init__(nn.Conv2d(inside, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU(),
-                         nn.Conv2d(out, out, 3, padding=1), nn.GroupNorm(8, out), nn.SiLU())
+    def __init__(self, in_channels, out_channels):
+        super().__init__(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.GroupNorm(8, out_channels), nn.SiLU(),
+                         nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.GroupNorm(8, out_channels), nn.SiLU())
 
 class ToyUNet(nn.Module):
-    "Broken image in, guess of the clean image out, both (b, channels, h, w) with h and w divisible by 4"
+    "U-Net (Ronneberger et al. 2015): noisy images to a guess of the clean ones, (b, channels, h, w); 4 divides h and w"
     def __init__(self, channels=1, dims=(16, 32, 64)):
         super().__init__()
         self.down1, self.down2 = ConvBlock(channels, dims[0]), ConvBlock(dims[0], dims[1])
-        self.bottom            = ConvBlock(dims[1], dims[2])
+        self.mid               = ConvBlock(dims[1], dims[2])
         self.up2, self.up1     = ConvBlock(dims[2], dims[1]), ConvBlock(dims[1], dims[0])
-        self.out               = nn.Conv2d(dims[0], channels, 1)
+        self.conv_out          = nn.Conv2d(dims[0], channels, 1)
 
     def forward(self, x):
         if x.shape[-1] % 4 or x.shape[-2] % 4:
-            raise ValueError(f'ToyUNet halves images twice, so height and width must be divisible by 4, not {tuple(x.shape[-2:])}')
-        a = self.down1(x)                                       # 28×28, and 16 channels
-        b = self.down2(F.avg_pool2d(a, 2))                      # 14×14, and 32
-        x = self.bottom(F.avg_pool2d(b, 2))                     # 7×7,   and 64
-        x = self.up2(F.interpolate(x, scale_factor=2)) + b      # 14×14, and 32
-        x = self.up1(F.interpolate(x, scale_factor=2)) + a      # 28×28, and 16
-        return self.out(x)
+            raise ValueError('ToyUNet halves images twice, so height and width must be divisible by 4, '
+                             f'not {tuple(x.shape[-2:])}')
+
+        skip1 = self.down1(x)                                       # 28×28, and 16 channels
+        skip2 = self.down2(F.avg_pool2d(skip1, 2))                  # 14×14, and 32
+        x = self.mid(F.avg_pool2d(skip2, 2))                        # 7×7,   and 64
+        x = self.up2(F.interpolate(x, scale_factor=2)) + skip2      # 14×14, and 32
+        x = self.up1(F.interpolate(x, scale_factor=2)) + skip1      # 28×28, and 16
+        return self.conv_out(x)
 
 # %% ../nbs/02_toy.ipynb #4050d536
 def train_toy(
     data,              # an ImageSet
     steps=3000,        # optimiser steps
-    size=64,           # images a step
+    batch_size=64,     # images per step
     lr=4e-3,           # learning rate at the start; it falls to 0 in a straight line
-    seed=0,
+    seed=0,            # of weights, order, amounts and noise
     device=None,       # default: the fastest here
-):
-    "Train a ToyUNet to predict the clean image; returns it with the list of its losses"
+):                     # the network in eval mode, and its losses as a list
+    "Train a ToyUNet to predict clean images, by the mean squared error"
     device = device or pick_device()
-    with torch.random.fork_rng(devices=[]):            # the first weights come from torch's global state: lend it a seed
+    with torch.random.fork_rng(devices=[]):       # initial weights from `seed`; torch's global state stays as it was
         torch.default_generator.manual_seed(seed)
         net = ToyUNet(data.images.shape[1]).to(device)
     opt = torch.optim.AdamW(net.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.LinearLR(opt, 1, 0, total_iters=steps)
-    g, losses = rng(seed, 'toy'), []
-    bar = progress(zip(range(steps), batches(data, size, seed, device=device)), total=steps, desc='training')
+    lr_schedule = torch.optim.lr_scheduler.LinearLR(opt, 1, 0, total_iters=steps)
+
+    generator, losses = rng(seed, 'toy'), []
+    stream = batches(data, batch_size, seed, device=device)
+    bar = progress(zip(range(steps), stream), total=steps, desc='training')
     for _, (x0, _) in bar:
-        amount, noise = torch.rand(len(x0), generator=g), torch.randn(x0.shape, generator=g)
+        amount = torch.rand(len(x0), generator=generator)
+        noise  = torch.randn(x0.shape, generator=generator)
         with autocast(device):
             loss = F.mse_loss(net(corrupt(x0, noise.to(device), amount.to(device))), x0)
-        opt.zero_grad(); loss.backward(); opt.step(); schedule.step()
+
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        lr_schedule.step()
+
         losses.append(loss.item())
         if len(losses) % 50 == 0: bar.set_postfix(loss=f'{sum(losses[-50:])/50:.3f}')
     return net.eval(), losses
 
 # %% ../nbs/02_toy.ipynb #90cf3bab
 def predict_clean(net, x):
-    "The network's guess of the clean images, without gradients, in float32, at most 500 at a time"
-    device = next(net.parameters()).device
-    with torch.no_grad(): return torch.cat([net(part.to(device)) for part in x.split(500)]).cpu()
+    "The network's guess of the clean images (n, c, h, w), without gradients, in float32, at most 500 at a time"
+    device = device_of(net)
+    with torch.no_grad(): return torch.cat([net(chunk.to(device)) for chunk in x.split(500)]).cpu()
 
 def before_and_after(net, x0, seed=1):
-    "Figure: clean, corrupted and repaired images, more noise from left to right; x0 is (n, c, h, w)"
+    "Figure: clean, corrupted and predicted images, more noise from left to right; x0 is (n, c, h, w)"
     amounts = torch.linspace(.1, 1, len(x0))
     x = corrupt(x0, torch.randn(x0.shape, generator=rng(seed)), amounts)
-    return show_images([x0, x, predict_clean(net, x)], titles=[f'{a:.0%}' for a in amounts], rows=['clean', 'corrupted', 'predicted'],
-                       title='amount of noise →')
+    return show_images([x0, x, predict_clean(net, x)], titles=[f'{a:.0%}' for a in amounts],
+                       rows=['clean', 'corrupted', 'predicted'], title='amount of noise →')
 
 # %% ../nbs/02_toy.ipynb #f9a59f3e
 class LinearDenoiser:
-    "The best denoiser that is linear in x, from the mean and covariance of `x0` (n, c, h, w); it is told the amount"
+    "Wiener filter: the best linear denoiser, from mean and covariance of `x0` (n, c, h, w); it is told the amount"
     def __init__(self, x0):
         flat = x0.double().flatten(1)
         self.mean = flat.mean(0)
@@ -106,22 +118,34 @@ class LinearDenoiser:
 
     def __call__(self, x, amount):
         a = torch.as_tensor(amount, dtype=torch.float64).reshape(-1, 1)
-        shrink = (1 - a)*self.var/((1 - a)**2*self.var + a**2)
-        along = (x.double().flatten(1) - (1 - a)*self.mean) @ self.axes
-        return (self.mean + (shrink*along) @ self.axes.T).reshape(x.shape).to(x)
+        gain = (1 - a)*self.var/((1 - a)**2*self.var + a**2)
+        along_axes = (x.double().flatten(1) - (1 - a)*self.mean) @ self.axes
+        return (self.mean + (gain*along_axes) @ self.axes.T).reshape(x.shape).to(x)
 
 # %% ../nbs/02_toy.ipynb #91438094
-def error_table(net, world, held_out, seed=6):
-    "Mean squared error a pixel on `held_out`, at nine amounts of noise: {predictor: [errors]}"
-    linear, mean, amounts = LinearDenoiser(world), world.mean(0), torch.arange(1, 10)/10
-    predictors = {'the input': lambda x, a: x, 'mean image': lambda x, a: mean, 'best linear': linear, 'toy U-Net': lambda x, a: predict_clean(net, x)}
-    noise = torch.randn(held_out.shape, generator=rng(seed))
-    mixed = [(a, corrupt(held_out, noise, a)) for a in amounts]
-    return {name: [(p(x, a) - held_out).square().mean().item() for a, x in mixed] for name, p in predictors.items()}
+def error_table(net, train_images, held_out, seed=6):
+    "Mean squared error per pixel on `held_out` at the amounts of noise 10 %, 20 %, … 90 %: {predictor: [errors]}"
+    mean, linear = train_images.mean(0), LinearDenoiser(train_images)
+    predictors = {'the input':   lambda x, amount: x,
+                  'mean image':  lambda x, amount: mean,
+                  'best linear': linear,
+                  'toy U-Net':   lambda x, amount: predict_clean(net, x)}
 
+    noise = torch.randn(held_out.shape, generator=rng(seed))
+    errors = {name: [] for name in predictors}
+    for amount in torch.arange(1, 10)/10:
+        x = corrupt(held_out, noise, amount)
+        for name, predict in predictors.items():
+            errors[name].append((predict(x, amount) - held_out).square().mean().item())
+    return errors
+
+# %% ../nbs/02_toy.ipynb #dcd592f3
 def print_table(errors):
-    print(f"{'noise':12}" + ''.join(f'{a:7.0%}' for a in torch.arange(1, 10)/10) + '   mean')
-    for name, row in errors.items(): print(f'{name:12}' + ''.join(f'{e:7.3f}' for e in row) + f'{sum(row)/len(row):7.3f}')
+    "Print what `error_table` returns, and the mean of each row"
+    amounts = torch.arange(1, 10)/10
+    print(f'{"noise":12}' + ''.join(f'{a:7.0%}' for a in amounts) + '   mean')
+    for name, row in errors.items():
+        print(f'{name:12}' + ''.join(f'{e:7.3f}' for e in row) + f'{sum(row)/len(row):7.3f}')
 
 # %% ../nbs/02_toy.ipynb #6a0cb20b
 def sample_toy(
@@ -129,7 +153,7 @@ def sample_toy(
     x,      # noise to start from (b, c, h, w)
     n,      # steps
 ):
-    "Walk from noise to a picture in n steps of 1/(n - i) of the way to the guess: yields (x, guess) after each"
+    "Sampling in n steps: step i goes 1/(n - i) of the way from x to the guess. Yields (x, guess) after each"
     if n < 1: raise ValueError(f'sampling takes at least one step, not {n}')
     for i in range(n):
         guess = predict_clean(net, x)
@@ -137,11 +161,16 @@ def sample_toy(
         yield x, guess
 
 # %% ../nbs/02_toy.ipynb #f9cc02a2
-def sharpness(x): return ((x.diff(dim=-1)**2).mean() + (x.diff(dim=-2)**2).mean()).item()
-def pixel_variance(x):   return x.var(0).mean().item()
+def sharpness(x):
+    "Mean squared difference of neighbouring pixels of images (…, h, w)"
+    return ((x.diff(dim=-1)**2).mean() + (x.diff(dim=-2)**2).mean()).item()
+
+def pixel_variance(x):
+    "Variance of each pixel over the images (n, c, h, w), mean over pixels"
+    return x.var(0).mean().item()
 
 def sample_numbers(x, real):
-    "Sharpness and variety of pictures `x`, as fractions of those of `real` ones; both are 1 for real ones"
+    "Sharpness and variety of images `x`, as fractions of those of `real` ones; both are 1 for real ones"
     return dict(sharpness=sharpness(x)/sharpness(real), variety=pixel_variance(x)/pixel_variance(real))
 
 # %% ../nbs/02_toy.ipynb #cd39f004
@@ -150,31 +179,41 @@ def main(
     steps=3000,         # optimiser steps
 ):
     "Train the toy on Fashion-MNIST, draw with it, and write figures and numbers to `folder`"
-    folder, began = writable_folder(folder), time.time()
+    folder, start_time = writable_folder(folder), time.time()
     train, test = fashion_mnist(full=False), fashion_mnist('test', full=False)
-    world, held_out = to_float(train.images), to_float(test.images)
+    train_images, held_out = to_float(train.images), to_float(test.images)
     net, losses = train_toy(train, steps)
-    trained = time.time() - began
-    start = torch.randn(64, 1, 28, 28, generator=rng(8))
-    frames = [start] + [x for x, _ in sample_toy(net, start, 20)]
-    errors = error_table(net, world, held_out)
-    figures = dict(denoised=before_and_after(net, held_out[[0, 3, 8, 18, 29, 41, 53, 60, 77, 90]]),
-                   samples=show_images(frames[-1], cols=8, title='drawn from noise in 20 steps'),
-                   sampling=film_strip([f[:8] for f in frames], ['noise', *range(1, 21)], cols=8, title='step →'))
-    for name, fig in figures.items():
-        with atomic_write(folder/f'{name}.png') as temporary: fig.savefig(temporary, dpi=120)
+    seconds = time.time() - start_time
+
+    noise  = torch.randn(64, 1, 28, 28, generator=rng(8))
+    frames = [noise] + [x for x, _ in sample_toy(net, noise, 20)]
+    errors = error_table(net, train_images, held_out)
+
+    figures = _figures(net, held_out, frames)
+    for name, fig in figures.items(): save_figure(fig, folder/f'{name}.png')
     save_gif(frames, folder/'sampling.gif')
-    numbers = dict(steps=steps, seconds_training=round(trained, 1), loss_last_50=sum(losses[-50:])/len(losses[-50:]), errors=errors,
-                   samples=sample_numbers(frames[-1], held_out), torch=torch.__version__)
-    with atomic_write(folder/'numbers.json') as temporary: temporary.write_text(json.dumps(numbers, indent=1))
+    loss = sum(losses[-50:])/len(losses[-50:])
+    write_json(dict(steps=steps, seconds_training=round(seconds, 1), loss_last_50=loss, errors=errors,
+                    samples=sample_numbers(frames[-1], held_out), torch=torch.__version__), folder/'numbers.json')
+
     print_table(errors)
-    print(f'Made {folder}/samples.png, sampling.gif and {len(figures) - 1} more figures, and numbers.json, in {time.time() - began:.0f} s.')
+    print(f'Made {folder}/samples.png, sampling.gif and {len(figures) - 1} more figures, and numbers.json, '
+          f'in {time.time() - start_time:.0f} s.')
     print('Next: look at them, then run `make lab` and open 02_toy.ipynb to see how it was done.')
 
+def _figures(net, held_out, frames):
+    "The figures that `main` writes, by name; `frames` is a sampling trajectory"
+    return dict(denoised=before_and_after(net, held_out[[0, 3, 8, 18, 29, 41, 53, 60, 77, 90]]),
+                samples=show_images(frames[-1], cols=8, title='drawn from noise in 20 steps'),
+                sampling=film_strip([x[:8] for x in frames], ['noise', *range(1, 21)], cols=8, title='step →'))
+
 if __name__ == '__main__' and '__file__' in globals():      # `python -m ddpm_course.toy`, and not this notebook
-    usage = 'usage: python -m ddpm_course.toy [folder]'
-    if sys.argv[1:] in (['-h'], ['--help']): print(usage); sys.exit()
-    if len(sys.argv) > 2 or sys.argv[1:2] and sys.argv[1].startswith('-'): sys.exit(usage)
-    try: main(*sys.argv[1:2])
+    arguments, usage = sys.argv[1:], 'usage: python -m ddpm_course.toy [folder]'
+    if arguments in (['-h'], ['--help']):
+        print(usage)
+        sys.exit()
+    if len(arguments) > 1 or any(argument.startswith('-') for argument in arguments): sys.exit(usage)
+
+    try: main(*arguments)
     except (OSError, ValueError) as e: sys.exit(str(e))
     except KeyboardInterrupt: sys.exit('Stopped. Every file that is there is whole; start again with the same command.')

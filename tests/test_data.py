@@ -28,24 +28,27 @@ def test_order_of_places(places, capsys):
 
 def test_a_wrong_environment_variable_is_said(places):
     (places[1]/'env').rmdir()
-    with pytest.raises(FileNotFoundError, match='DDPM_COURSE_DATA names .*env, which is not a folder'): data.mnist()
+    with pytest.raises(FileNotFoundError, match='DDPM_COURSE_DATA names .*env, which is not a folder'):
+        data.mnist()
 
 def test_the_full_set_is_demanded(places):
     put, tmp = places
-    put(tmp/'env')                                                 # only a cut: not what was asked for
-    with pytest.raises(FileNotFoundError, match='the whole of MNIST is not in any of the places'): data.mnist(full=True)
+    put(tmp/'env')                                                 # the bundled part: not what was asked for
+    with pytest.raises(FileNotFoundError, match='the whole of MNIST is not in any of the places'):
+        data.mnist(full=True)
 
 def test_a_bad_file_is_never_passed_over(places):
     put, tmp = places
     put(tmp/'env')
     name = 'train-images-idx3-ubyte.gz'
     shutil.copy(tmp/'env'/'mnist'/'t10k-images-idx3-ubyte.gz', tmp/'env'/'mnist'/name)
-    with pytest.raises(ValueError, match=f'{name} holds MNIST t10k-images'): data.mnist()
+    with pytest.raises(ValueError, match=f'{name} holds MNIST t10k-images'):
+        data.mnist()
 
 def test_no_network_is_one_sentence(places):
     def refuse(root, download): raise OSError('Name or service not known')
     with pytest.raises(ConnectionError, match=r"could not be downloaded .*Name or service not known.*full=False"):
-        data.load_idx(data.mnist_files._replace(cut='absent'), download=refuse, full=True)
+        data.load_idx(data.mnist_files._replace(bundled='absent'), download=refuse, full=True)
 
 def test_works_from_any_folder(python):
     done = python('-c', 'from ddpm_course.data import mnist; print(len(mnist(full=False).images))')

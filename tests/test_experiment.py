@@ -9,16 +9,25 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate.tracking import GeneralTracker
+from PIL import Image
 
 from ddpm_course import experiment
-from ddpm_course.config import Config
-from ddpm_course.experiment import Experiment, ExperimentManager, RunLocked, lock_run, read_json, read_metrics, read_run_state, write_json
+from ddpm_course.config import Config, Sampling
+from ddpm_course.core import make_grid, read_json, write_json
+from ddpm_course.experiment import RUN_FORMAT, Experiment, ExperimentManager, RunLocked
+from ddpm_course.experiment import lock_run, read_metrics, read_run_state
+from ddpm_course.sampling import balanced_labels, draw_samples
 
 TINY = Config(dims=(16, 32), batch_size=16, steps=12)
-QUICK = dict(n=136, draw=2, checkpoint_every=4)
-MADE = {'checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png', 'score.json', 'state.json'}
+TWO_STEPS = Sampling(steps=2)
+QUICK = dict(eval_images=136, sampling=TWO_STEPS, checkpoint_every=4)
+UNMEASURED = dict(eval_images=0, sampling=TWO_STEPS, checkpoint_every=2, sample_every=0)
+MADE = {'checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png',
+        'score.json', 'state.json'}
 DAMAGE = 'ignore:.*damaged'
 
 @pytest.fixture(autouse=True, scope='module')
@@ -77,16 +86,20 @@ def flip(path, at=None):
 
 def test_leaves_a_folder_that_explains_itself(peace, capsys):
     assert {p.name for p in peace.folder.iterdir()} - {'.lock'} == MADE
-    assert [e['step'] for e in peace.metrics()] == list(range(1, 13)) and [e['step'] for e in peace.metrics() if e['val']] == [4, 8, 12]
-    assert {'loss', 'grad_norm', 'lr', 'images', 'seconds', 'images_per_second'} <= peace.metrics()[0].keys() and {'memory', 'cpu'} <= peace.metrics()[-1].keys()
-    assert Config.from_dict(read_json(peace.folder/'config.json')) == TINY and peace.scores['frechet'] > peace.scores['floor'] > 0
+    assert [e['step'] for e in peace.metrics()] == list(range(1, 13))
+    assert [e['step'] for e in peace.metrics() if e['val']] == [4, 8, 12]
+    assert {'loss', 'grad_norm', 'lr', 'images', 'seconds', 'images_per_second'} <= peace.metrics()[0].keys()
+    assert {'memory', 'cpu'} <= peace.metrics()[-1].keys()
+    assert Config.from_dict(read_json(peace.folder/'config.json')) == TINY
+    assert peace.scores['frechet'] > peace.scores['floor'] > 0
+    private = str(Path.home()) + '/', f'"{socket.gethostname()}"', str(peace.folder.parent)
     for path in peace.folder.glob('*.json*'):
         text = path.read_text()
-        assert not any(private in text for private in (str(Path.home()) + '/', f'"{socket.gethostname()}"', str(peace.folder.parent))), path
+        assert not any(word in text for word in private), path
     peace.run()
     assert 'is done. Fréchet distance' in capsys.readouterr().out
 
-@pytest.mark.parametrize('step', [1, 8])                   # before the first checkpoint; with one written and its line not
+@pytest.mark.parametrize('step', [1, 8])           # before the first checkpoint; with one written and its line not
 def test_ctrl_c_and_going_on(peace, tmp_path, step):
     run = stopped(tmp_path, step)
     assert run.state['status'] == 'interrupted' and run.state['error'] is None and len(run.metrics()) == step - 1
@@ -116,16 +129,19 @@ KILLER = '''
 import os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from ddpm_course.config import Config
+from ddpm_course.config import Config, Sampling
 from ddpm_course.experiment import Experiment
 chance, kills = random.Random(1), 0
-run = Experiment(Config(dims=(16, 32), batch_size=16, steps=12), sys.argv[1], 'run', n=136, draw=2, checkpoint_every=4)
-for first in (0, 2, 6, 9, 12):                      # about so many lines are written; the last one is killed while it draws and measures
+quick = dict(eval_images=136, sampling=Sampling(steps=2), checkpoint_every=4)
+run = Experiment(Config(dims=(16, 32), batch_size=16, steps=12), sys.argv[1], 'run', **quick)
+def written():
+    path = run.folder/'metrics.jsonl'
+    return path.read_bytes().count(b'\\n') if path.exists() else 0
+for first in (0, 2, 6, 9, 12):                      # about so many lines are written; the last one is killed at its end
     if not (child := os.fork()):                    # nothing was computed in the parent yet, so this is safe
         run.run()
         os._exit(0)
     lines, ended, until = chance.randint(first, min(first + 3, 12)), (0, 0), time.time() + 60
-    written = lambda: (run.folder/'metrics.jsonl').read_bytes().count(b'\\n') if (run.folder/'metrics.jsonl').exists() else 0
     while written() < lines and not ended[0] and time.time() < until: ended = os.waitpid(child, os.WNOHANG)
     time.sleep(chance.uniform(0, .2))
     if not ended[0]:
@@ -155,7 +171,8 @@ def test_damaged_files_are_named_and_kept(halfway, peace):
     with pytest.warns(UserWarning) as said: halfway.run()
     for name in files: assert any(f'{name} is damaged' in str(w.message) for w in said)
     assert {path.read_bytes() for path in halfway.folder.glob('damaged-*')} == damaged
-    assert weights(halfway) == weights(peace) and halfway.state['status'] == 'done' and losses(halfway) == losses(peace)[1:]
+    assert weights(halfway) == weights(peace) and losses(halfway) == losses(peace)[1:]
+    assert halfway.state['status'] == 'done'
 
 @pytest.mark.filterwarnings(DAMAGE)
 @pytest.mark.parametrize('harm', [flip, lambda p: p.write_bytes(p.read_bytes()[:1000])], ids=['bit', 'truncated'])
@@ -183,14 +200,16 @@ def test_config_of_a_newer_version_and_none_at_all(halfway, tmp_path):
 def test_state_of_a_newer_version_is_not_touched(peace, tmp_path):
     run = Experiment(TINY, tmp_path, 'run', **QUICK)
     ExperimentManager(tmp_path, **QUICK).add(TINY, 'run')
-    write_json(read_run_state(run.folder) | dict(format=2), run.folder/'state.json')
+    write_json(read_run_state(run.folder) | dict(format=RUN_FORMAT + 1), run.folder/'state.json')
     before = {p: p.read_bytes() for p in run.folder.iterdir()}
     with pytest.raises(RuntimeError, match='newer ddpm_course'): run.run()
     assert {p: p.read_bytes() for p in run.folder.iterdir()} == before
 
 def test_root_that_cannot_be_written(tmp_path):
     (tmp_path/'file').write_text('')
-    for do in (lambda: Experiment(TINY, tmp_path/'file/runs').run(), lambda: ExperimentManager(tmp_path/'file').add(TINY)):
+    def run(): Experiment(TINY, tmp_path/'file/runs').run()
+    def add(): ExperimentManager(tmp_path/'file').add(TINY)
+    for do in (run, add):
         with pytest.raises(OSError, match='choose another folder'): do()
     assert ExperimentManager(tmp_path/'nowhere').runs == [] and not (tmp_path/'nowhere').exists()
 
@@ -199,7 +218,8 @@ def test_disk_that_fills_up(peace, tmp_path):
     disk.mkdir()
     one = sum(p.stat().st_size for p in max(peace.folder.glob('checkpoints/step-*')).rglob('*') if p.is_file())
     size = f'size={5*one//2//1024}k'                                           # two checkpoints, but not a third
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', size, 'tmpfs', str(disk)], capture_output=True).returncode: pytest.skip('may not mount')
+    mount = subprocess.run(['mount', '-t', 'tmpfs', '-o', size, 'tmpfs', str(disk)], capture_output=True)
+    if mount.returncode: pytest.skip('may not mount')
     try:
         run = Experiment(TINY, disk, 'run', **QUICK)
         with warnings.catch_warnings():
@@ -212,17 +232,18 @@ def test_disk_that_fills_up(peace, tmp_path):
     finally: subprocess.run(['umount', str(disk)])
 
 def test_full_disk_for_the_diary(tmp_path):
-    with pytest.raises(OSError, match='/dev/full could not be written .*make room'): experiment.FolderTracker('/dev/full').log(dict(loss=1.), 1)
+    with pytest.raises(OSError, match='/dev/full could not be written .*make room'):
+        experiment.FolderTracker('/dev/full').log(dict(loss=1.), 1)
 
 def test_a_name_belongs_to_one_config(peace):
-    with pytest.raises(ValueError, match='another config .seed 0 and not 1.'): Experiment(TINY.replace(seed=1), peace.folder.parent, 'run').run()
+    with pytest.raises(ValueError, match='another config .seed 0 and not 1.'):
+        Experiment(TINY.replace(seed=1), peace.folder.parent, 'run').run()
     for name in ('../out', '.hidden', 'a/b', 'a b'):
         with pytest.raises(ValueError, match='cannot name a folder'): Experiment(TINY, name=name)
 
 def test_queue_goes_on_after_one_that_fails(tmp_path, capsys):
-    quick = dict(n=0, draw=2, checkpoint_every=2, sample_every=0)
-    manager = ExperimentManager(tmp_path, **quick).add(TINY, 'broken', lr=1e30, steps=4).add(TINY, 'few', steps=2).grid(TINY, seed=[0, 1], steps=[2])
-    manager.add(TINY, 'few', steps=2)
+    manager = ExperimentManager(tmp_path, **UNMEASURED).add(TINY, 'broken', lr=1e30, steps=4).add(TINY, 'few', steps=2)
+    manager.grid(TINY, seed=[0, 1], steps=[2]).add(TINY, 'few', steps=2)
     assert [r.name for r in manager.runs][:2] == ['broken', 'few'] and len(manager.runs) == 4
     manager.run_all()
     assert manager.list()['status'].tolist() == ['failed', 'done', 'done', 'done']
@@ -234,7 +255,7 @@ def test_queue_goes_on_after_one_that_fails(tmp_path, capsys):
     with pytest.raises(ValueError, match='tensorbord'): ExperimentManager(tmp_path, trackers=['tensorbord'])
 
 def test_ctrl_c_stops_the_queue(monkeypatch, tmp_path):
-    manager = ExperimentManager(tmp_path, n=0, draw=2, checkpoint_every=2, sample_every=0).add(TINY, 'one', steps=4).add(TINY, 'two', steps=4)
+    manager = ExperimentManager(tmp_path, **UNMEASURED).add(TINY, 'one', steps=4).add(TINY, 'two', steps=4)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 3)
         manager.run_all()
@@ -243,8 +264,8 @@ def test_ctrl_c_stops_the_queue(monkeypatch, tmp_path):
     assert manager.list()['status'].tolist() == ['done', 'done'] and manager['one'].state['resumed'] == [2]
 
 def test_two_managers_on_one_folder(tmp_path, capsys):
-    quick = dict(n=0, draw=2, checkpoint_every=2, sample_every=0)
-    one, two = (ExperimentManager(tmp_path, **quick).add(TINY, 'a', steps=2).add(TINY, 'b', steps=2) for _ in range(2))
+    one, two = (ExperimentManager(tmp_path, **UNMEASURED) for _ in range(2))
+    for manager in (one, two): manager.add(TINY, 'a', steps=2).add(TINY, 'b', steps=2)
     with lock_run(tmp_path/'a'):
         two.run_all()
         assert two['a'].state['status'] == 'waiting' and two['b'].state['status'] == 'done'
@@ -252,7 +273,8 @@ def test_two_managers_on_one_folder(tmp_path, capsys):
         with pytest.raises(RunLocked): one.delete('a', confirm='a')
         with pytest.raises(RunLocked): one['a'].run()
     one.run_all()
-    assert one.list()['status'].tolist() == ['done', 'done'] and not one['a'].state['resumed'] and len(read_json(tmp_path/'b/env.json')) == 1
+    assert one.list()['status'].tolist() == ['done', 'done']
+    assert not one['a'].state['resumed'] and len(read_json(tmp_path/'b/env.json')) == 1
     with pytest.raises(ValueError, match="confirm='a'"): one.delete('a', confirm='b')
     one.delete('a', confirm='a')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['b']
@@ -264,26 +286,32 @@ def test_tables_and_figures_need_no_checkpoints(peace, tmp_path):
     before = sorted(tmp_path.rglob('*'))
     manager = ExperimentManager(tmp_path)
     table = manager.compare()
-    assert list(table.columns[:2]) == ['target', 'status'] and table['target'].tolist() == ['v', 'eps'] and {'frechet', 'floor'} <= set(table.columns)
+    assert list(table.columns[:2]) == ['target', 'status'] and table['target'].tolist() == ['v', 'eps']
+    assert {'frechet', 'floor'} <= set(table.columns)
     assert 'accuracy' in repr(table) and '…' not in repr(table) and '...' not in repr(table)
     for x in ('step', 'images', 'seconds'): assert len(manager.curves(x).axes[0].lines) == 2
     assert len(manager.samples().axes) == 2 and len(manager.samples(step=8, cols=1).axes) == 2
     assert manager.best().scores == peace.scores and manager.best('accuracy').name in 'xy'
     assert [r.name for r in manager.select(target=['eps', 'x0'])] == ['y'] and len(manager.select(dims=(16, 32))) == 2
-    for bad, said in [(lambda: manager.select(targt='v'), "did you mean 'target'"), (lambda: manager['z'], 'there is no run'), (lambda: manager.best('speed'), 'no run'),
-                      (lambda: manager.curves('hours'), 'no axis'), (lambda: manager.samples(step=5), 'no samples')]:
+    for bad, said in [(lambda: manager.select(targt='v'), "did you mean 'target'"),
+                      (lambda: manager['z'], 'there is no run'),
+                      (lambda: manager.best('speed'), 'no run'), (lambda: manager.curves('hours'), 'no axis'),
+                      (lambda: manager.samples(step=5), 'no samples')]:
         with pytest.raises(ValueError, match=said): bad()
     with pytest.raises(FileNotFoundError, match='no checkpoint'): manager['x'].denoiser()
     assert sorted(tmp_path.rglob('*')) == before
 
 def test_what_cannot_be_measured_is_said(tmp_path):
-    with pytest.raises(ValueError, match='more than 128 images'): Experiment(TINY, tmp_path, 'run', n=100).run()
+    with pytest.raises(ValueError, match='more than 128 images'):
+        Experiment(TINY, tmp_path, 'run', eval_images=100).run()
     assert 'more than 128' in Experiment(TINY, tmp_path, 'run').state['error']
-    with pytest.raises(ValueError, match='take n=0'): Experiment(TINY.replace(data='cifar10'), tmp_path, 'colour', n=136).run()
-    with pytest.raises(ValueError, match='n is 0'): Experiment(TINY, tmp_path, n=0, evaluate_every=4)
+    with pytest.raises(ValueError, match='take eval_images=0'):
+        Experiment(TINY.replace(data='cifar10'), tmp_path, 'colour', eval_images=136).run()
+    with pytest.raises(ValueError, match='eval_images is 0'):
+        Experiment(TINY, tmp_path, eval_images=0, evaluate_every=4)
 
 def test_a_run_that_is_not_measured_is_done_once(tmp_path, capsys):
-    run = Experiment(TINY, tmp_path, n=0, draw=2).run()
+    run = Experiment(TINY, tmp_path, eval_images=0, sampling=TWO_STEPS).run()
     before = {p: p.stat().st_mtime_ns for p in run.folder.rglob('*') if p.name != '.lock'}
     run.run()
     assert 'is done' in capsys.readouterr().out
@@ -292,7 +320,8 @@ def test_a_run_that_is_not_measured_is_done_once(tmp_path, capsys):
 def test_tensorboard_reads_its_files_back(monkeypatch, tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', n=0, draw=2, checkpoint_every=3, trackers=['tensorboard'])
+    quick = dict(eval_images=0, sampling=TWO_STEPS, checkpoint_every=3)
+    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', trackers=['tensorboard'], **quick)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 5)
         run.run()
@@ -305,29 +334,104 @@ def test_tensorboard_reads_its_files_back(monkeypatch, tmp_path):
 def test_wandb_offline_run_is_on_the_disk(monkeypatch, tmp_path, capsys):
     pytest.importorskip('wandb')
     for name in ('WANDB_API_KEY', 'WANDB_MODE'): monkeypatch.delenv(name, raising=False)
-    run = Experiment(TINY.replace(steps=2), tmp_path, 'run', n=0, draw=2, trackers=['wandb']).run()
+    quick = dict(eval_images=0, sampling=TWO_STEPS)
+    run = Experiment(TINY.replace(steps=2), tmp_path, 'run', trackers=['wandb'], **quick).run()
     assert 'Weights & Biases is offline' in capsys.readouterr().out
     file, = run.folder.glob('wandb/offline-run-*/*.wandb')
     assert b'grad_norm' in file.read_bytes()
 
 def test_missing_tracker_is_one_sentence(monkeypatch, tmp_path):
     find = experiment.importlib.util.find_spec
-    monkeypatch.setattr(experiment.importlib.util, 'find_spec', lambda name, *a: None if name == 'tensorboard' else find(name, *a))
-    with pytest.raises(ImportError, match='pip install tensorboard'): Experiment(TINY, tmp_path, trackers=['tensorboard']).run()
+    def without(name, *args): return None if name == 'tensorboard' else find(name, *args)
+    monkeypatch.setattr(experiment.importlib.util, 'find_spec', without)
+    with pytest.raises(ImportError, match='pip install tensorboard'):
+        Experiment(TINY, tmp_path, trackers=['tensorboard']).run()
+
+def as_before(folder):
+    "Rename what is in a run folder to what version 1 called it"
+    old_fields = dict(batch_size='size', lr_schedule='learning_rate', label_dropout='drop')
+    config = {k: v for k, v in read_json(folder/'config.json').items() if k not in ('net', 'times')}
+    write_json({old_fields.get(k, k): v for k, v in config.items()}, folder/'config.json')
+
+    settings = dict(n=136, draw=2, every=4, trackers=[], sample_every=None, evaluate_every=0)
+    write_json(read_json(folder/'state.json') | dict(format=1, settings=settings), folder/'state.json')
+
+    if (folder/'score.json').exists():
+        text = (folder/'score.json').read_text()
+        (folder/'score.json').write_text(text.replace('"frechet"', '"fid"').replace('"extractor"', '"eye"'))
+
+def test_a_run_of_the_version_before_goes_on(halfway, peace):
+    as_before(halfway.folder)
+    run = Experiment.open(halfway.folder)
+    assert run.config == TINY and run.settings == peace.settings and run.state['status'] == 'interrupted'
+    run.run()
+    assert run.state['resumed'] == [8] and read_json(run.folder/'state.json')['format'] == RUN_FORMAT
+    same(run, peace)
+
+def test_a_run_of_the_version_before_that_is_done_counts_as_done(peace, tmp_path, capsys):
+    shutil.copytree(peace.folder, tmp_path/'run')
+    as_before(tmp_path/'run')
+    before = {p: p.read_bytes() for p in (tmp_path/'run').rglob('*') if p.is_file() and p.name != '.lock'}
+    run = ExperimentManager(tmp_path, **QUICK).run_all()['run'].run()
+    assert 'run is done. Fréchet distance' in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in (tmp_path/'run').rglob('*') if p.is_file() and p.name != '.lock'} == before
+    assert run.scores == peace.scores
+
+def test_the_stored_runs_are_read_as_they_are(root):
+    runs = ExperimentManager(root/'data/experiments').runs
+    assert len(runs) >= 11
+    for run in runs:
+        assert run.state['status'] == 'done' and run.sampling == Sampling('ddim', 50)
+        assert run.settings['eval_images'] == 2048 and run.settings['checkpoint_every'] == 200
+        assert run.scores['frechet'] > run.scores['floor'] > 0 and run.metrics()[-1]['step'] == run.config.steps
+
+def test_any_sampler_draws_and_is_named(tmp_path, capsys):
+    sampling = Sampling('ddpm', steps=3, variance=1.)
+    run = Experiment(TINY.replace(steps=4), tmp_path, 'run', eval_images=136, sampling=sampling).run()
+    assert '3 steps of ddpm (variance 1.0)' in capsys.readouterr().out
+    assert Experiment.open(run.folder).sampling == sampling
+    drawn = run.scores['settings']
+    assert (drawn['sampler'], drawn['steps'], drawn['variance']) == ('ddpm', 3, 1.)
+
+    images = draw_samples(run.denoiser(), sampling, 40, balanced_labels(40, 10))
+    with Image.open(run.folder/'samples/step-000000004.png') as grid:
+        assert (np.asarray(grid) == make_grid(images, 10)).all()
+    with pytest.raises(ValueError, match='ddpm has no eta'):
+        Experiment(TINY, tmp_path, sampling=Sampling('ddpm', eta=1.))
+
+    Experiment(TINY.replace(steps=4), tmp_path, 'run', eval_images=136, sampling=TWO_STEPS).run()     # draws anew
+    assert 'Going on from step 4' in capsys.readouterr().out and run.scores['settings']['sampler'] == 'ddim'
+
+def test_a_tracker_of_the_reader(monkeypatch, tmp_path):
+    logged = []
+    class Memory(GeneralTracker):
+        name, requires_logging_directory, tracker = 'memory', False, None
+        def __init__(self, every):
+            super().__init__()
+            self.every = every
+        def log(self, values, step=None, **kwargs):
+            if step % self.every == 0: logged.append((step, values['loss']))
+
+    monkeypatch.setitem(experiment.trackers, 'memory', lambda run, done, every=1: Memory(every))
+    run = Experiment(TINY.replace(steps=6), tmp_path, 'run', trackers=['memory(every=2)'], **UNMEASURED).run()
+    assert logged == [(e['step'], e['loss']) for e in run.metrics() if e['step'] % 2 == 0]
+    assert Experiment.open(run.folder).settings['trackers'] == ['memory(every=2)']
+    with pytest.raises(ValueError, match='memory'): Experiment(TINY, tmp_path, trackers=['memory(eevry=2)'])
 
 TWO = '''
 import os, sys
 import torch
 torch.set_num_threads(1)
 from ddpm_course import experiment
-from ddpm_course.config import Config
+from ddpm_course.config import Config, Sampling
 from ddpm_course.experiment import ExperimentManager
 def timed(logs, timed=experiment.timed):
     for took, log in timed(logs):
         if os.environ.get('STOP') and log.step == 9: raise ValueError('as the test asked')
         yield took, log
-manager = ExperimentManager(sys.argv[1], n=136, draw=2, checkpoint_every=4)
-manager.add(Config(dims=(16, 32), batch_size=16, steps=3), 'first').add(Config(dims=(16, 32), batch_size=16, steps=12), 'second').run_all(['first'])
+manager = ExperimentManager(sys.argv[1], eval_images=136, sampling=Sampling(steps=2), checkpoint_every=4)
+tiny = Config(dims=(16, 32), batch_size=16)
+manager.add(tiny, 'first', steps=3).add(tiny, 'second', steps=12).run_all(['first'])
 os.environ['STOP'] = '1'
 experiment.timed = timed
 manager.run_all()
@@ -335,15 +439,17 @@ manager.run_all()
 
 def test_two_processes_speak_with_one_voice_and_one_goes_on(python, peace, tmp_path):
     (tmp_path/'two.py').write_text(TWO)
-    done = python('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, 'two.py', tmp_path/'runs', OMP_NUM_THREADS='1')
+    torchrun = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2
+    done = python(*torchrun, 'two.py', tmp_path/'runs', OMP_NUM_THREADS='1')
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('Training 3 steps') == done.stdout.count('Made ') == done.stdout.count('second failed') == 1
+    assert all(done.stdout.count(words) == 1 for words in ('Training 3 steps', 'Made ', 'second failed'))
     assert done.stdout.count('10,000 train images') == 2                        # one a run
     manager = ExperimentManager(tmp_path/'runs', **QUICK)
     first, second = manager.runs
     assert first.state['status'] == 'done' and second.state['status'] == 'failed' and len(second.metrics()) == 8
     lines = (first.folder/'metrics.jsonl').read_text().splitlines()
-    assert [json.loads(line)['step'] for line in lines] == [1, 2, 3] and {p.name for p in first.folder.iterdir()} - {'.lock'} == MADE
+    assert [json.loads(line)['step'] for line in lines] == [1, 2, 3]
+    assert {p.name for p in first.folder.iterdir()} - {'.lock'} == MADE
     manager.run_all(retry=True)
     assert second.state['status'] == 'done' and second.state['resumed'] == [8]
     assert [start['processes'] for start in read_json(second.folder/'env.json')] == [2, 1]

@@ -1,4 +1,5 @@
-"`ddpm-course train`, which is what `make run` does: what it writes, how it goes on after it was stopped, what it says when it cannot start."
+"""`ddpm-course train`, which is what `make run` does: what it writes, how it goes on after it was stopped,
+what it says when it cannot start."""
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ import pytest
 from PIL import Image
 
 TINY = '--dims 16 32 --batch-size 16 --measure 136 --draw 2'.split()
-MADE = ['checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png', 'score.json', 'state.json']
+MADE = ['checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png',
+        'score.json', 'state.json']
 
-def words(name, steps): return ['-m', 'ddpm_course.cli', 'train', 'quickstart', '--name', name, '--steps', str(steps), *TINY]
+def words(name, steps):
+    return ['-m', 'ddpm_course.cli', 'train', 'quickstart', '--name', name, '--steps', str(steps), *TINY]
 
 def train(python, name, steps):
     done = python(*words(name, steps))
@@ -28,9 +31,10 @@ def last(folder): return max((p.name for p in folder.glob('checkpoints/step-*'))
 def begin(root, tmp_path, name, steps):
     "Start a training, and return it when it has written a checkpoint"
     was, folder = last(tmp_path/'runs'/name), tmp_path/'runs'/name
-    run = subprocess.Popen([sys.executable, *words(name, steps)], cwd=tmp_path, env=os.environ | dict(PYTHONPATH=str(root), MPLBACKEND='agg', TQDM_DISABLE='1'),
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))   # a CI job may ignore Ctrl-C
+    env = os.environ | dict(PYTHONPATH=str(root), MPLBACKEND='agg', TQDM_DISABLE='1')
+    def hear_ctrl_c(): signal.signal(signal.SIGINT, signal.default_int_handler)            # a CI job may ignore it
+    run = subprocess.Popen([sys.executable, *words(name, steps)], cwd=tmp_path, env=env, preexec_fn=hear_ctrl_c,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     until = time.time() + 120
     while last(folder) == was and run.poll() is None and time.time() < until: time.sleep(.02)
     return run
@@ -45,7 +49,8 @@ def test_writes_pictures_and_numbers(python, tmp_path):
     with Image.open(made/'reverse.gif') as gif: assert gif.n_frames > 1
     assert 'Next:' in done.stdout and 'the floor' in done.stdout
     done = python(*words('made', 5))
-    assert done.returncode == 1 and 'another config (steps 4 and not 5)' in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert 'another config (steps 4 and not 5)' in done.stderr
 
 def test_stopped_and_killed_it_goes_on_to_the_same_weights(python, root, tmp_path):
     train(python, 'peace', 120)
@@ -60,17 +65,20 @@ def test_stopped_and_killed_it_goes_on_to_the_same_weights(python, root, tmp_pat
     peace, cut = tmp_path/'runs/peace', tmp_path/'runs/cut'
     assert weights(cut, 120) == weights(peace, 120)
     log, whole = metrics(cut), metrics(peace)
-    assert [entry['step'] for entry in log] == [*range(1, 121)] and [e['loss'] for e in log] == [e['loss'] for e in whole]
+    assert [e['step'] for e in log] == [*range(1, 121)] and [e['loss'] for e in log] == [e['loss'] for e in whole]
 
 def test_two_processes_speak_with_one_voice_and_finish_what_one_began(python, root, tmp_path):
     run = begin(root, tmp_path, 'made', 40)
     run.kill(); run.communicate()
-    done = python('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, *words('made', 40), OMP_NUM_THREADS='1')
+    torchrun = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2
+    done = python(*torchrun, *words('made', 40), OMP_NUM_THREADS='1')
     assert done.returncode == 0, done.stderr
-    assert [done.stdout.count(words) for words in ('Going on from step', 'train images', 'times the floor', 'Next:')] == [1, 1, 1, 1], done.stdout
+    said = 'Going on from step', 'train images', 'times the floor', 'Next:'
+    assert [done.stdout.count(words) for words in said] == [1, 1, 1, 1], done.stdout
     made = tmp_path/'runs/made'
     assert [start['processes'] for start in json.loads((made/'env.json').read_text())] == [1, 2]
-    assert [entry['step'] for entry in metrics(made)] == [*range(1, 41)] and len(json.loads((made/'state.json').read_text())['resumed']) == 1
+    assert [entry['step'] for entry in metrics(made)] == [*range(1, 41)]
+    assert len(json.loads((made/'state.json').read_text())['resumed']) == 1
     assert sorted(p.name for p in made.iterdir() if not p.name.startswith('.')) == MADE
 
 @pytest.mark.parametrize('module, more', [('cli', ['train', 'quickstart', '--root', 'file']), ('toy', ['file/made'])])
@@ -86,7 +94,8 @@ def test_the_toy_still_runs(python, tmp_path):
     numbers = json.loads((tmp_path/'made/numbers.json').read_text())
     assert numbers['steps'] == 12 and len(numbers['errors']['toy U-Net']) == 9
     with Image.open(tmp_path/'made/sampling.gif') as gif: assert gif.n_frames == 21
-    assert sorted(p.name for p in (tmp_path/'made').iterdir()) == ['denoised.png', 'numbers.json', 'samples.png', 'sampling.gif', 'sampling.png']
+    written = ['denoised.png', 'numbers.json', 'samples.png', 'sampling.gif', 'sampling.png']
+    assert sorted(p.name for p in (tmp_path/'made').iterdir()) == written
 
 def test_stopped_while_writing_keeps_the_old_file(python, tmp_path):
     (tmp_path/'result.txt').write_text('old')

@@ -437,14 +437,15 @@ def pick_arguments(
 
 # %% ../nbs/00_core.ipynb #874e1bba
 def map_tensors(
-    f,  # tensor -> tensor
-    c,  # a tensor, a tuple, list or dict of such (nested if need be), or None
+    f,       # (tensor, …) -> tensor
+    c,       # a tensor, a tuple, list or dict of such (nested if need be), or None
+    *more,   # of the form of c: their tensors are further arguments of f
 ):
     "Apply a function to each tensor of a condition and keep its form. Raises TypeError for anything else in it"
     if c is None: return None
-    if torch.is_tensor(c): return f(c)
-    if isinstance(c, dict): return {k: map_tensors(f, v) for k, v in c.items()}
-    if isinstance(c, (tuple, list)): return tuple(map_tensors(f, v) for v in c)
+    if torch.is_tensor(c): return f(c, *more)
+    if isinstance(c, dict): return {k: map_tensors(f, v, *(m[k] for m in more)) for k, v in c.items()}
+    if isinstance(c, (tuple, list)): return tuple(map_tensors(f, *vs) for vs in zip(c, *more, strict=True))
     raise TypeError(f'a condition is a tensor, or a tuple or dict of tensors, and this is {type(c).__name__}')
 
 # %% ../nbs/00_core.ipynb #671dacd8

@@ -19,9 +19,13 @@ class Target(NamedTuple):
     of: Callable     # (x0, eps, alpha, sigma) -> what the network should say
     to_x0: Callable  # (out, x, alpha, sigma) -> x0
 
+    def __deepcopy__(self, memo): return self      # a copied denoiser keeps the row itself: files know it by identity
+
 def _require_signal(alpha):
+    "`alpha`; raises ValueError where it is 0"
     if (alpha < 1e-15).any():                # not == 0: in float64, cos(pi/2) is 6e-17
-        raise ValueError('an eps model cannot tell x0 where alpha is 0: start at last_time(schedule), or use the v target')
+        raise ValueError('an eps model cannot tell x0 where alpha is 0: start at last_time(schedule), '
+                         'or use the v target')
     return alpha
 
 targets = dict(
@@ -50,12 +54,12 @@ def _check_data_std(data_std):
 
 # %% ../nbs/04_denoiser.ipynb #19f6b1a0
 class Denoiser(nn.Module):
-    "A network that was trained for `target` on `schedule`, as a function (x, t) -> x0, with what is known of its samples"
+    "A network that was trained for `target` on `schedule`, as a function (x, t) -> x0; it knows what it makes"
     def __init__(
         self,
-        net,               # called as net(x, t) or net(x, t, c), t of shape (b,); answers in the shape of x, see `split`
+        net,               # called as net(x, t) or net(x, t, c), t of shape (b,); answers as `split` says
         schedule,          # t -> Level
-        target: Target,    # a row of `targets`
+        target: Target,    # a row of `targets`, or what one of them makes
         data_std=1.,       # a number, of the data: the network sees x/sqrt(alpha²·data_std² + sigma²)
         shape=None,        # of one sample, such as (1, 28, 28), where it is known
         class_names=None,  # of the labels 0, 1, …, where there are labels
@@ -97,8 +101,8 @@ class Denoiser(nn.Module):
         return self.net(scaled, t) if c is None else self.net(scaled, t, c)
 
     def split(self, out, x):
-        """The answer `out` to `x` as (prediction, extra). A network may answer with twice the channels (axis 1): the second half
-        is extra, a learned variance (Nichol & Dhariwal 2021), else None. Raises ValueError for any other shape than that of x"""
+        """An answer `out` to `x` as (prediction, extra). With twice the channels (axis 1), the second half is extra:
+        a learned variance (Nichol & Dhariwal 2021). Else extra is None. Raises ValueError for other shapes"""
         if out.shape == x.shape: return out, None
         if x.dim() > 1 and out.shape == (len(x), 2*x.shape[1], *x.shape[2:]): return out.chunk(2, dim=1)
         raise ValueError(f'the network answers {tuple(out.shape)} to an input of {tuple(x.shape)}: they must be equal')
@@ -141,7 +145,7 @@ class GaussianDenoiser:
     ):
         if not 0 <= std < float('inf'): raise ValueError(f'a standard deviation is 0 or more, not {std}')
         self.mean, self.std, self.schedule = mean, std, schedule
-        self.shape = None                                                          # x may have any
+        self.shape = None                                                                # x may have any
 
     def __call__(self, x, t, c=None) -> Tensor:
         "x (b, ...), t one time or (b,); `c` is ignored. Returns x0 of the shape and dtype of x"
@@ -161,8 +165,8 @@ class MixtureDenoiser:
     ):
         weights, means, stds = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
         if means.dim() != 2 or weights.shape != stds.shape or weights.shape != means.shape[:1]:
-            shapes = ', '.join(str(tuple(v.shape)) for v in (weights, means))
-            raise ValueError(f'a mixture has weights (k,), means (k, d) and stds (k,), not {shapes}, {tuple(stds.shape)}')
+            shapes = ', '.join(str(tuple(v.shape)) for v in (weights, means, stds))
+            raise ValueError(f'a mixture has weights (k,), means (k, d) and stds (k,), not {shapes}')
 
         finite = all(v.isfinite().all() for v in (weights, means, stds))
         if not (finite and weights.sum() > 0 and (weights >= 0).all() and (stds >= 0).all()):
@@ -170,25 +174,25 @@ class MixtureDenoiser:
                              'and all its numbers are finite')
 
         self.weights, self.means, self.stds, self.schedule = weights/weights.sum(), means, stds, schedule
-        self.shape = tuple(means.shape[1:])                                                  # of one sample: (d,)
+        self.shape = tuple(means.shape[1:])                                             # of one sample: (d,)
 
     def __call__(self, x, t, c=None) -> Tensor:
-        "x (b, ...) with d numbers per sample, t one time or (b,); `c` is ignored. Returns x0 of the shape and dtype of x"
+        "x (b, ...), d numbers per sample; t one time or (b,); `c` is ignored. Returns x0 of x's shape and dtype"
         flat = x.reshape(len(x), -1)
         if flat.shape[1] != self.means.shape[1]:
             raise ValueError(f'this mixture lives in {self.means.shape[1]} dimensions, and x has {flat.shape[1]}')
 
         weights, means, stds = (v.to(x) for v in (self.weights, self.means, self.stds))
-        alpha, sigma = (v.reshape(-1, 1) for v in at(self.schedule, t, flat))                # (b or 1, 1), against k
-        smallest = torch.finfo(x.dtype).eps**2                                               # a point at t = 0 has var 0
-        var = (alpha**2*stds**2 + sigma**2).clamp(min=smallest)                              # of x, (b or 1, k)
+        alpha, sigma = (v.reshape(-1, 1) for v in at(self.schedule, t, flat))           # (b or 1, 1), against k
+        smallest = torch.finfo(x.dtype).eps**2                                          # a point at t = 0 has var 0
+        var = (alpha**2*stds**2 + sigma**2).clamp(min=smallest)                         # of x, (b or 1, k)
 
-        # The probability of each component, given x.
-        sq_dist = (flat[:, None] - alpha[..., None]*means).square().sum(-1)                  # (b, k)
-        r = (weights.log() - flat.shape[1]/2*var.log() - sq_dist/(2*var)).softmax(1)         # (b, k)
+        # The probability of each component, given x (b, k).
+        sq_dist = (flat[:, None] - alpha[..., None]*means).square().sum(-1)
+        r = (weights.log() - flat.shape[1]/2*var.log() - sq_dist/(2*var)).softmax(1)
 
-        # The mean of the components' answers m + gain*(x - alpha*m).
-        gain = alpha*stds**2/var                                                             # how far to follow x
+        # The mean of the components' answers, m + gain*(x - alpha*m).
+        gain = alpha*stds**2/var
         x0 = (r*(1 - alpha*gain)) @ means + (r*gain).sum(1, keepdim=True)*flat
         return x0.reshape(x.shape)
 
@@ -196,15 +200,15 @@ class MixtureDenoiser:
 def edm(
     data_std=.5,  # standard deviation of the data, above 0
 ) -> Target:
-    """The target of EDM (Karras et al. 2022, table 1 and eq. 7, their F): of variance 1 at every time, on any schedule.
-    It is minus the v of data scaled by 1/data_std"""
+    """EDM's target (Karras et al. 2022, eq. 7 and table 1: their F), of variance 1 at every time, on any schedule.
+    It is minus the v of data divided by `data_std`"""
     d = _check_data_std(data_std)
-    std = lambda alpha, sigma: (alpha**2*d**2 + sigma**2).sqrt()                     # of x
 
+    def std(alpha, sigma):           return (alpha**2*d**2 + sigma**2).sqrt()                     # of x
     def of(x0, eps, alpha, sigma):   return (sigma*x0/d - alpha*d*eps)/std(alpha, sigma)
     def to_x0(out, x, alpha, sigma): return (alpha*d*x/std(alpha, sigma) + sigma*out)*d/std(alpha, sigma)
 
-    of.made_by = partial(edm, data_std=d)        # so that a file can say which one it is: see `core.to_spec`
+    of.made_by = partial(edm, data_std=d)        # so that `core.to_spec` can name it
     return Target(of, to_x0)
 
 targets['edm'] = edm
@@ -217,12 +221,12 @@ def find_target(
     row = look_up(targets, spec, 'target')
     return row if isinstance(row, Target) else row()
 
-# %% ../nbs/04_denoiser.ipynb #5092e909
+# %% ../nbs/04_denoiser.ipynb #ea25c0fc
 def check_target(target, schedule):
-    "Raises ValueError for the v target on a schedule where alpha² + sigma² leaves the neighbourhood of 1, as on `ve`"
+    "Raises ValueError for the v target on a schedule where alpha² + sigma² rises above 4, such as `ve`"
     if target.of is not targets['v'].of: return
     alpha, sigma = schedule(torch.linspace(0, 1, 101, dtype=torch.float64))
-    largest = torch.as_tensor(alpha**2 + sigma**2).max().item()
+    largest = float(_tensor(alpha**2 + sigma**2).max())
     if largest > 4:
-        raise ValueError(f'the target v grows with the noise, on this schedule to {largest**.5:.3g} times the spread of the '
-                         "data: choose the target 'edm', which is v in units that stay the same")
+        raise ValueError(f'the v target reaches {largest**.5:.3g} times the spread of the data on this schedule: '
+                         "choose the target 'edm', which is v in units that do not grow")

@@ -79,6 +79,7 @@ def _upgrade_config(config):
     config = dict(config)
     config['class_names'] = config.pop('classes', None)
     config['arguments'] = {old_arguments.get(k, k): v for k, v in config['arguments'].items()}
+    if config['net'] == 'UNet': config['arguments'] |= dict(out_channels=None, block='resnet')     # there were no others
     size = 32 if config['recipe'].get('data') == 'cifar10' else 28
     return config | dict(shape=[config['arguments'].get('in_channels', 1), size, size])
 

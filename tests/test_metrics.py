@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from ddpm_course.metrics import Classifier, load_extractor, frozen, load_reference
+from ddpm_course.metrics import Classifier, frozen, load_extractor, load_reference
 
 @pytest.fixture
 def models(root, tmp_path, monkeypatch):
@@ -20,39 +20,53 @@ def damage(path, how):
     if how == 'flipped': raw[len(raw)//2] ^= 1
     path.write_bytes(raw[:-100] if how == 'truncated' else raw)
 
+FILES = [(load_extractor, 'model.safetensors'), (load_reference, 'reference.safetensors')]
+
 @pytest.mark.parametrize('how', ['flipped', 'truncated'])
 @pytest.mark.parametrize('name', frozen)
-@pytest.mark.parametrize('load, file', [(load_extractor, 'model.safetensors'), (load_reference, 'reference.safetensors')])
+@pytest.mark.parametrize('load, file', FILES)
 def test_a_damaged_file_is_named_and_refused(models, name, load, file, how):
     load(name)
     path = models/frozen[name].folder/file
     damage(path, how)
-    with pytest.raises(ValueError, match=re.escape(str(path)) + ' is damaged or not the frozen one') as e: load(name)
+    sentence = re.escape(str(path)) + ' is damaged or not the frozen one'
+    with pytest.raises(ValueError, match=sentence) as e: load(name)
     assert '\n' not in str(e.value)
 
-def test_the_weights_of_the_other_eye_are_refused(models):
+def test_the_weights_of_the_other_extractor_are_refused(models):
     shutil.copy(models/'mnist-classifier'/'model.safetensors', models/'fashion-mnist-classifier')
-    with pytest.raises(ValueError, match='fashion-mnist-classifier/model.safetensors is damaged or not the frozen one'): load_extractor('fashion_mnist')
+    sentence = 'fashion-mnist-classifier/model.safetensors is damaged or not the frozen one'
+    with pytest.raises(ValueError, match=sentence): load_extractor('fashion_mnist')
 
-def test_without_the_files_one_sentence_says_what_to_do(python, root, tmp_path):
-    "As after `pip install` outside the repository: a package without its data"
-    shutil.copytree(root/'ddpm_course', tmp_path/'site'/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
-    done = python('-c', 'from ddpm_course.metrics import reference; reference()', PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path/'cache'))
-    last = done.stderr.splitlines()[-1]
+@pytest.fixture
+def site(root, tmp_path):
+    "A folder of installed packages, as after `pip install` outside the repository: a package without its data"
+    ignore = shutil.ignore_patterns('__pycache__')
+    shutil.copytree(root/'ddpm_course', tmp_path/'site'/'ddpm_course', ignore=ignore)
+    return dict(PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path/'cache'))
+
+def test_without_the_files_one_sentence_says_what_to_do(python, site, tmp_path):
+    result = python('-c', 'from ddpm_course.metrics import load_reference; load_reference()', **site)
+    last = result.stderr.splitlines()[-1]
     assert last.startswith('FileNotFoundError: fashion-mnist-classifier/') and str(tmp_path/'cache') in last
 
-def test_the_cache_serves_an_installed_package(python, root, tmp_path):
-    shutil.copytree(root/'ddpm_course', tmp_path/'site'/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
+def test_the_cache_serves_an_installed_package(python, root, site, tmp_path):
     shutil.copytree(root/'data'/'models', tmp_path/'cache'/'ddpm_course'/'models')
-    done = python('-c', 'from ddpm_course.metrics import reference; print(reference("mnist").floor(2048).mean)',
-                  PYTHONPATH=str(tmp_path/'site'), XDG_CACHE_HOME=str(tmp_path/'cache'))
-    assert 0 < float(done.stdout) < 1, done.stderr
+    code = 'from ddpm_course.metrics import load_reference; print(load_reference("mnist").floor(2048).mean)'
+    result = python('-c', code, **site)
+    assert 0 < float(result.stdout) < 1, result.stderr
+
+def test_torchmetrics_is_not_needed_to_measure(python):
+    "It is the oracle of the chapter, and has the Inception network: neither is worth its second at import"
+    code = 'import sys, ddpm_course.metrics; print([m for m in sys.modules if m.startswith("torchmetrics")])'
+    assert python('-c', code).stdout.strip() == '[]'
 
 @pytest.mark.parametrize('name', frozen)
 def test_cards_say_what_the_code_pins(root, name):
     row = frozen[name]
     folder = root/'data'/'models'/row.folder
-    config, card = json.loads((folder/'config.json').read_text()), (folder/'README.md').read_text()
+    config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
+    card   = (folder/'README.md').read_text(encoding='utf-8')
     assert config['sha256'] == row.weights and config['classes'] == list(row.class_names)
     assert config['arguments'] == json.loads(json.dumps(Classifier().arguments))
     assert config['recipe'] == row.recipe

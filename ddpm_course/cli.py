@@ -360,7 +360,7 @@ class Train:
     sampling: Sampling = field(default_factory=lambda: Sampling(steps=25))   # how they are drawn
     checkpoint_every: option(int | None, 'STEPS', '(default: a twelfth, at most 235)') = None   # between checkpoints
     trackers: option(tuple[str, ...], 'NAME …', '') = ()   # who else is told; the run folder always is
-    sample_every: option(int | None, 'STEPS', '(default: with checkpoints)') = None   # between grids of samples; 0: none
+    sample_every: option(int | None, 'STEPS', '(default: with checkpoints)') = None   # between sample grids; 0: none
     evaluate_every: int = 0   # steps between measurements; 0: only at the end
 
     @property

@@ -480,11 +480,10 @@ def check_names(command):
 # %% ../nbs/90_cli.ipynb #ba523a18
 def rank(): return os.environ.get('RANK', '0')       # of this process under torchrun; core's would import PyTorch
 
-introduction = """Train diffusion models, draw with them, measure them and compare them.
-Each command has a --help of its own.
-
-`ddpm-course --import parts.py …` runs a file first, or imports a module, for what it adds to the tables:
-schedules, samplers, networks …"""
+introduction = (
+    'Train diffusion models, draw with them, measure them and compare them. Each command has a --help of its own.\n\n'
+    '`ddpm-course --import parts.py …` runs a file first, or imports a module, for what it adds to the tables: '
+    'schedules, samplers, networks …')
 
 def parse(words):
     """Parse a command line into a command that is ready to be called. Raises ValueError for an unknown word or name;

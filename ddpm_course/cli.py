@@ -523,7 +523,7 @@ def split_imports(words):
 def import_source(source):
     "Run a file of Python, or import a module. Raises ImportError with one sentence"
     path = Path(source)
-    is_file = path.suffix == '.py' or path.exists()
+    is_file = path.suffix == '.py'
     sys.path.append(str(path.resolve().parent if is_file else Path.cwd()))      # for what lies beside it
     try:
         if is_file:

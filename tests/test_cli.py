@@ -62,7 +62,8 @@ def test_help_lists_the_names_in_the_open_tables(say):
 def test_the_start_needs_no_torch(python, words):
     "Only the help of commands whose options hold names of tables looks into them"
     script = ('import contextlib, io, sys\nfrom ddpm_course.cli import main\n'
-              f'with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()): main({words.split()!r})\n'
+              'with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):\n'
+              f'    main({words.split()!r})\n'
               'assert not {"torch", "numpy", "matplotlib", "pandas"} & set(sys.modules), "it was loaded"')
     done = python('-c', script)
     assert done.returncode == 0, done.stderr
@@ -98,8 +99,8 @@ NOT_DONE = [
     ('sample --out file/',          'choose another folder'),
     ('sample --sampler ddpm --eta 1', 'ddpm has no eta'),
     ('evaluate --n 12',             'too few'),
-    ('evaluate --against faces',    'there are fashion_mnist'),
-    ('train mnist --target v --schedule ve', 've'),
+    ('evaluate --against faces',    'known are fashion_mnist'),
+    ('train mnist --target v --schedule ve', 'choose the target'),
     ('resume nothing',              'there is no run nothing'),
     ('compare',                     'there are no runs in runs'),
     ('data --download cifr10',      "did you mean 'cifar10'?"),
@@ -107,7 +108,9 @@ NOT_DONE = [
     ('models --import no.module',   'no.module could not be imported'),
 ]
 
-@pytest.mark.parametrize('code, line, part', [(2, *case) for case in NOT_UNDERSTOOD] + [(1, *case) for case in NOT_DONE])
+CASES = [(2, *case) for case in NOT_UNDERSTOOD] + [(1, *case) for case in NOT_DONE]
+
+@pytest.mark.parametrize('code, line, part', CASES)
 def test_what_cannot_be_done_is_one_sentence(say, tmp_path, line, code, part):
     (tmp_path/'file').write_text('')
     (tmp_path/'empty').mkdir()
@@ -129,7 +132,8 @@ def test_grid_film_and_files(say, tmp_path):
     with Image.open(tmp_path/'film.gif') as film: assert film.n_frames == 4
     assert (tmp_path/'again.png').read_bytes() == (tmp_path/'grid.png').read_bytes()
 
-    assert sorted(p.name for p in (tmp_path/'each').iterdir()) == ['0000-t-shirt.png', '0001-trouser.png', '0002-pullover.png']
+    names = sorted(p.name for p in (tmp_path/'each').iterdir())
+    assert names == ['0000-t-shirt.png', '0001-trouser.png', '0002-pullover.png']
     with Image.open(tmp_path/'each/0000-t-shirt.png') as image: assert image.size == (28, 28) and image.mode == 'L'
     assert sorted(p.name for p in (tmp_path/'none').iterdir()) == ['0000.png', '0001.png']
 
@@ -228,14 +232,15 @@ def test_parts_of_a_reader_work_everywhere(python, tmp_path):
 
     unknown = say('train', 'quickstart', *own)
     assert unknown.returncode == 2 and "there is no network 'Pixelwise'" in unknown.stderr, unknown.stderr
-    done = say('--import', 'parts.py', 'train', 'quickstart', *TINY.split(), '--name', 'own', *own,
-               '--dims', '64', '128')                                  # the default: this network has none
+    tiny = '--batch-size 16 --eval-images 136 --sampling.steps 2 --steps 2'
+    done = say('--import', 'parts.py', 'train', 'quickstart', *tiny.split(), '--name', 'own', *own)
     assert done.returncode == 0, done.stderr
 
     # What is printed for the next step loads the parts, too; so do a module's name, and the option at the end.
     _, *words = shlex.split(done.stdout.split('`')[1])
-    for line in ([*words, '--n', '2', '--steps', '2', '--class', 'any'],
-                 ['sample', '--model', 'runs/own', '--sampler', 'half_noise', '--n', '2', '--steps', '2', '--import=parts'],
+    draw = ['--n', '2', '--steps', '2']
+    for line in ([*words, *draw, '--class', 'any'],
+                 ['sample', '--model', 'runs/own', '--sampler', 'half_noise', *draw, '--import=parts'],
                  ['resume', 'own', '--import', 'parts.py']):
         done = say(*line)
         assert done.returncode == 0, (line, done.stderr)
@@ -260,7 +265,8 @@ def test_a_reader_that_leaves_is_no_error(start):
     run.stdout.close()
     assert run.wait(timeout=60) == 0 and not run.stderr.read()
 
-@pytest.mark.parametrize('base, name', [('{here}/runs', 'a'), ('{here}/with space', 'a'), ('runs', 'a'), ('.', 'mnist'), ('../{last}', 'b')])
+@pytest.mark.parametrize('base, name', [
+    ('{here}/runs', 'a'), ('{here}/with space', 'a'), ('runs', 'a'), ('.', 'mnist'), ('../{last}', 'b')])
 def test_what_comes_next_can_be_pasted(say, tmp_path, capsys, base, name):
     "The folder in the printed command is that of the run, also where another one has its name"
     for other in ('runs/a', 'runs/b', 'runs/mnist'): register_run(tmp_path/other, Config(seed=7))

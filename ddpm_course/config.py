@@ -156,10 +156,12 @@ class Config(Record):
         _check_names(self, load=False)
 
     def check(self):
-        "As for `Record`; also raises ValueError for a target that does not fit the schedule, such as v on ve"
+        "As for `Record`; also raises ValueError for what does not go together, such as the target v on the schedule ve"
         super().check()
         from ddpm_course.denoiser import check_target, find_target   # late: it imports torch
         check_target(find_target(self.target), self.look_up('schedule'))
+        if 'lr' in getattr(self.look_up('optimizer'), 'keywords', {}):
+            raise ValueError(f'lr is a setting of its own: leave it out of optimizer={self.optimizer!r}')
         return self
 
 # %% ../nbs/10_config.ipynb #4d3e4027

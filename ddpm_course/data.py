@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['fashion_mnist_files', 'mnist_files', 'datasets', 'parse_idx', 'write_idx', 'IdxFiles', 'read_verified', 'ImageSet',
            'cache_folder', 'load_idx', 'fashion_mnist', 'mnist', 'cifar10', 'image_folder', 'load_data', 'subset',
-           'to_float', 'batches']
+           'to_float', 'as_float', 'batches']
 
 # %% ../nbs/01_data.ipynb #4e5f929b
 import gzip, hashlib, itertools, operator, os, zlib
@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image, ImageOps
 
 from . import core
-from .core import atomic_write, check_name, normalise_name, rng
+from .core import atomic_write, look_up, map_tensors, normalise_name, rng
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
@@ -95,9 +95,9 @@ def read_verified(
 # %% ../nbs/01_data.ipynb #7241068f
 class ImageSet(NamedTuple):
     "Images with their labels"
-    images: torch.Tensor  # (n, c, h, w), uint8
-    labels: torch.Tensor  # (n,), int64
-    class_names: tuple    # of the labels, in their order
+    images: torch.Tensor  # (n, c, h, w), uint8; or floats of any shape (n, …), such as latents
+    labels: torch.Tensor  # (n,), int64; or conditions of another form: a tuple or dict of tensors (n, …); or None
+    class_names: tuple    # of the labels, in their order; None where there are none
     name: str             # of the data set
     source: str           # where it was found
 
@@ -272,8 +272,7 @@ def load_data(
     **kwargs,       # root, full, download, and what else that loader takes
 ) -> ImageSet:
     "Load a data set by its name. Raises ValueError for an unknown name, and what the loader raises"
-    loader = datasets[check_name(normalise_name(name), datasets, 'data set')]
-    return loader(split, **kwargs)
+    return look_up(datasets, normalise_name(name), 'data set')(split, **kwargs)
 
 # %% ../nbs/01_data.ipynb #0e786193
 def subset(
@@ -314,6 +313,10 @@ def to_float(
         raise ValueError(f'to_float takes uint8 images, and these are {images.dtype}: are they scaled already?')
     return images.float()/127.5 - 1
 
+def as_float(images):
+    "What a network gets: bytes through `to_float`, floats such as latents as they are"
+    return to_float(images) if images.dtype == torch.uint8 else images
+
 # %% ../nbs/01_data.ipynb #db94f88e
 def batches(
     data: ImageSet,
@@ -323,10 +326,10 @@ def batches(
     rank=0,             # this process, from 0 to world_size - 1
     world_size=1,       # number of processes: each gets its own part of every batch
     device='cpu',       # where the batches go
-    encode=to_float,    # some of `data.images`, on the device -> x0
+    encode=as_float,    # some of `data.images`, on the device -> x0
 ):
-    """Endless stream of shuffled batches `(x0, labels)`: float (b, c, h, w) and int64 (b,), b = batch_size/world_size.
-    Raises ValueError for sizes and numbers that do not go together"""
+    """Endless stream of shuffled batches `(x0, labels)`: float (b, c, h, w) and int64 (b,), b = batch_size/world_size; labels
+    have the form that they have in `data`. Raises ValueError for sizes and numbers that do not go together"""
     n = len(data.images)
     _check_batches(n, batch_size, start, rank, world_size)
     per_process = batch_size//world_size
@@ -340,7 +343,7 @@ def batches(
             index = shuffled(epoch)[first:first + per_process]
             if len(index) < per_process:                              # the rest comes from the next shuffle
                 index = torch.cat([index, shuffled(epoch + 1)[:per_process - len(index)]])
-            yield encode(data.images[index].to(device)), data.labels[index].to(device)
+            yield encode(data.images[index].to(device)), map_tensors(lambda v: v[index].to(device), data.labels)
 
     return stream()
 

@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from .config import Config, Sampling
-from .core import moving_average, pick_arguments, seed_all, write_json
-from .data import batches, subset, to_float
+from .core import map_tensors, moving_average, pick_arguments, seed_all, write_json
+from .data import as_float, batches, subset
 from .denoiser import Denoiser, find_target
 from .metrics import evaluate
 from .training import EMA, Checkpoints, ValidationLoss, train
@@ -44,18 +44,26 @@ def build_denoiser(
     arguments = _network_arguments(config, make_net, shape, class_names)
 
     seed_all(config.seed)
-    net = make_net(**arguments)
+    net, target  = make_net(**arguments), find_target(config.target)
     takes_labels = getattr(net, 'null', None) is not None
-    return Denoiser(net, config.look_up('schedule'), find_target(config.target), shape=shape,
+    made_by  = getattr(target.of, 'made_by', None)                   # edm(data_std) knows how wide the data are
+    data_std = made_by.keywords.get('data_std', 1.) if made_by else 1.
+    return Denoiser(net, config.look_up('schedule'), target, data_std, shape=shape,
                     class_names=class_names if takes_labels else None, recipe=config.as_dict())
 
-# %% ../nbs/11_ddpm.ipynb #659a484f
+# %% ../nbs/11_ddpm.ipynb #36656d4f
 class Training(NamedTuple):
     "A training that is ready to run"
     denoiser: Denoiser  # is trained in place
     ema: EMA            # draw with .denoiser of this one
     logs: Iterator      # of `Log`: the training happens while they are taken
 
+# %% ../nbs/11_ddpm.ipynb #49c23003
+def _unlabelled(*args, **kwargs):
+    "`batches` for a network that takes no labels"
+    return ((x0, None) for x0, _ in batches(*args, **kwargs))
+
+# %% ../nbs/11_ddpm.ipynb #659a484f
 def prepare_training(
     config: Config,
     folder=None,            # where checkpoints go, and where an interrupted training is found again (None: nowhere)
@@ -65,18 +73,23 @@ def prepare_training(
     "Prepare the training that a Config describes. Raises as `Config.check`; FileNotFoundError without its data"
     config.check()
     load = partial(config.look_up('data'), full=config.full)
-    train_set, val_set = load('train'), subset(load('test'), per_class=50)
+    train_set, val_set = load('train'), load('test')
+    if val_set.class_names: val_set = subset(val_set, per_class=50)
+    else: val_set = val_set._replace(images=val_set.images[:500], labels=map_tensors(lambda v: v[:500], val_set.labels))
 
     # What is trained, and by what.
     denoiser = build_denoiser(config, train_set.images.shape[1:], train_set.class_names)
     opt = config.look_up('optimizer')(denoiser.parameters(), lr=config.lr)
     ema = EMA(denoiser, config.ema)
 
+    # Its images, with labels if it takes them.
+    stream = partial(batches if denoiser.null else _unlabelled, train_set, config.batch_size, config.seed)
+
     logs = train(
-        denoiser, partial(batches, train_set, config.batch_size, config.seed), opt, config.steps, ema,
+        denoiser, stream, opt, config.steps, ema,
         lr_schedule=config.look_up('lr_schedule'), times=config.look_up('times'),
         label_dropout=config.label_dropout, seed=config.seed, accelerator=accelerator,
-        validate=ValidationLoss(to_float(val_set.images), val_set.labels),
+        validate=ValidationLoss(as_float(val_set.images), val_set.labels),
         checkpoints=None if folder is None else Checkpoints(Path(folder)/'checkpoints'),
         checkpoint_every=checkpoint_every or max(1, min(config.steps//12, 235)))
     return Training(denoiser, ema, logs)

@@ -289,7 +289,8 @@ def _spaced_in(schedule, n, f, inverse, ratio_min):
     "n+1 times: the noise-to-signal ratio r = sigma/alpha goes down evenly in f(r) to `ratio_min`, and then to t = 0"
     first, last = [level.sigma/level.alpha for level in (schedule(last_time(schedule)), schedule(0.))]
     n_ratios = n + 1 if last > 0 else n                 # `ve` ends at a ratio above 0, and needs no further step
-    ratios = inverse(torch.lerp(f(first), f(last.clamp(min=ratio_min)), torch.linspace(0, 1, n_ratios).double()))
+    steps  = torch.linspace(0, 1, n_ratios, dtype=torch.float64)
+    ratios = inverse(torch.lerp(f(first), f(last.clamp(min=ratio_min)), steps))
 
     ts = torch.cat([time_at(schedule, -2*ratios.log()), torch.zeros(n + 1 - n_ratios).double()])
     ts[0], ts[-1] = last_time(schedule), 0.             # exactly, whatever rounding did

@@ -33,7 +33,7 @@ def step_noise(
     seed, step,  # the key: nothing else matters
     device='cpu',
 ):
-    """Random numbers of one training step: stratified uniform numbers (n,), one in each n-th of (0, 1), to make times of;
+    """Random numbers of one training step: stratified uniform numbers (n,), one in each n-th of (0, 1), for the times;
     noise (n, *shape); and uniform numbers (n,) that decide which conditions are dropped"""
     g = rng(seed, 'step', step, device=device)
     strata = (torch.arange(n, device=device) + torch.rand(n, generator=g, device=device))/n
@@ -84,8 +84,8 @@ def newton_schulz(
     rounds=5,
     dtype=torch.bfloat16,
 ):             # (n, k)
-    """Newton–Schulz orthogonalisation, about U V^T of m = U S V^T, Jordan et al. (2024): singular values above a hundredth
-    of the norm come to lie between 0.68 and 1.14"""
+    """Newton–Schulz orthogonalisation, about U V^T of m = U S V^T, Jordan et al. (2024): singular values above a
+    hundredth of the norm come to lie between 0.68 and 1.14"""
     x = (m.mT if m.shape[0] > m.shape[1] else m).to(dtype)
     x = x/x.norm().clamp(min=1e-7)
     for _ in range(rounds):                              # x becomes a*x + (b*xx + c*xx@xx) @ x
@@ -95,8 +95,8 @@ def newton_schulz(
 
 # %% ../nbs/08_training.ipynb #b4c932ef
 class Muon(torch.optim.AdamW):
-    """Muon optimiser: orthogonalised momentum for weights that are matrices, AdamW for all others: Jordan et al. (2024),
-    Liu et al. (2025)"""
+    """Muon optimiser: orthogonalised momentum for weights that are matrices, AdamW for all others:
+    Jordan et al. (2024), Liu et al. (2025)"""
     def __init__(
         self,
         params,
@@ -113,7 +113,7 @@ class Muon(torch.optim.AdamW):
     def step_matrix(self, p, lr, weight_decay):
         "Nesterov momentum, orthogonalised; the gradient is used up, so that AdamW leaves the weight alone"
         state = self.state[p]
-        if not state: state |= dict(step=torch.tensor(0.), momentum=torch.zeros_like(p))     # AdamW wants to read a step
+        if not state: state |= dict(step=torch.tensor(0.), momentum=torch.zeros_like(p))   # AdamW wants to read a step
         state['step'] += 1
         average = state['momentum'].lerp_(p.grad, 1 - self.momentum)
         o = newton_schulz(p.grad.lerp(average, self.momentum).flatten(1))
@@ -167,11 +167,12 @@ class EMA:
 # %% ../nbs/08_training.ipynb #6f596974
 @contextlib.contextmanager
 def checkpointed_activations(net, yes=True):
-    """Activation checkpointing, Chen et al. (2016): inside, modules marked `checkpointable` forget their activations and
-    compute them again in the backward pass. Raises ValueError where a network has none"""
+    """Activation checkpointing, Chen et al. (2016): inside, modules marked `checkpointable` forget their activations
+    and compute them again in the backward pass. Raises ValueError where a network has none"""
     marked = [m for m in net.modules() if getattr(m, 'checkpointable', False)] if yes else []
     if yes and not marked:
-        raise ValueError(f'activation checkpointing needs modules with `checkpointable = True`, and {type(net).__name__} has none')
+        raise ValueError('activation checkpointing needs modules with `checkpointable = True`, '
+                         f'and {type(net).__name__} has none')
 
     for m in marked: m.forward = partial(checkpoint, m.forward, use_reentrant=False)
     try: yield
@@ -249,7 +250,9 @@ def _write_part(folder, name, part) -> dict:
         return plain
     if isinstance(part, Denoiser): save_pretrained(part, folder/name)
     elif isinstance(part, nn.Module): _write_tensors(_weights(part), folder/f'{name}.safetensors')
-    else: raise ValueError(f'a part of a checkpoint is a module, an optimiser or an EMA, and {name} is a {type(part).__name__}')
+    else:
+        raise ValueError('a part of a checkpoint is a module, an optimiser or an EMA, '
+                         f'and {name} is a {type(part).__name__}')
     return {}
 
 def write_checkpoint(
@@ -265,7 +268,8 @@ def write_checkpoint(
     paths = sorted(p for p in folder.rglob('*') if p.is_file())
     files = {p.relative_to(folder).as_posix(): sha256(p.read_bytes()) for p in paths}
 
-    state  = json.loads(json.dumps(dict(format=CHECKPOINT_FORMAT, step=step, val=val, parts=plain, files=files, **more)))
+    state  = dict(format=CHECKPOINT_FORMAT, step=step, val=val, parts=plain, files=files, **more)
+    state  = json.loads(json.dumps(state))
     digest = sha256(json.dumps(state, sort_keys=True).encode())
     (folder/'state.json').write_text(json.dumps(state | dict(digest=digest), indent=1))
 
@@ -277,7 +281,7 @@ def _upgrade_state(state):
     return {k: v for k, v in state.items() if k not in ('optimizer', 'ema_updates')} | dict(parts=parts)
 
 def read_checkpoint_state(path) -> dict:
-    "What state.json of a checkpoint says. Raises ValueError when it is damaged, RuntimeError when it is of a newer format"
+    "What state.json of a checkpoint says. Raises ValueError when it is damaged"
     path = Path(path)
     try:
         state  = json.loads((path/'state.json').read_text(encoding='utf-8'))
@@ -288,8 +292,8 @@ def read_checkpoint_state(path) -> dict:
         raise ValueError(f'{path/"state.json"} is damaged ({e})') from None
 
 def check_checkpoint(path) -> dict:
-    """What state.json says, after every file has been compared with its checksum. Raises ValueError naming the file that
-    is damaged, RuntimeError for a newer format"""
+    """What state.json says, after every file has been compared with its checksum. Raises ValueError naming the file
+    that is damaged, RuntimeError for a newer format"""
     path  = Path(path)
     state = read_checkpoint_state(path)
     check_format(state['format'], CHECKPOINT_FORMAT, path)
@@ -297,7 +301,7 @@ def check_checkpoint(path) -> dict:
         try: digest = sha256((path/name).read_bytes())
         except FileNotFoundError: raise ValueError(f'{path/name} is missing') from None
         except OSError as e:
-            if e.errno != errno.EIO: raise                                      # a bad block is damage, a closed door is not
+            if e.errno != errno.EIO: raise                  # a bad block is damage, a folder without permission is not
             raise ValueError(f'{path/name} cannot be read ({e})') from None
         if digest != expected: raise ValueError(f'{path/name} is damaged')
     return state
@@ -325,7 +329,7 @@ def _read_part(path, name, part, plain):
         else: unwrap(part).load_state_dict(tensors)
 
 def load_checkpoint(path, parts) -> dict:
-    "Put a checkpoint into its parts, name by name; returns its state. Raises ValueError when it belongs to another model"
+    "Put a checkpoint into its parts by name; returns its state. Raises ValueError when it belongs to another model"
     path, state = Path(path), check_checkpoint(path)
     try:
         for name, part in parts.items():
@@ -365,7 +369,8 @@ class Checkpoints:
                 return path
             except ValueError as e:
                 aside = path.rename(path.with_name(f'damaged-{path.name}-{secrets.token_hex(2)}'))
-                before = 'the one before it is tried' if self.all() else 'there is none before it: the training begins anew'
+                if self.all(): before = 'the one before it is tried'
+                else: before = 'there is none before it: the training begins anew'
                 warnings.warn(f'{e}. It is kept as {aside.name}; {before}')
 
     def best(self):
@@ -377,10 +382,10 @@ class Checkpoints:
         return min(measured, key=losses.get, default=None)
 
     def save(self, step, parts, val=None, **more) -> Path:
-        "`write_checkpoint`, whole or not at all; then old ones go. Raises OSError with one sentence, and older ones stay"
+        "Save a checkpoint, whole or not at all; then old ones go. Raises OSError with one sentence; older ones stay"
         writable_folder(self.folder)
         path, new = self.folder/f'step-{step:09d}', self.folder/f'.new-{secrets.token_hex(4)}'
-        for leftover in self.folder.glob('.new-*'): shutil.rmtree(leftover)     # of a run that was killed while it wrote
+        for leftover in self.folder.glob('.new-*'): shutil.rmtree(leftover)    # of a run that was killed while it wrote
         try:
             write_checkpoint(new, step, parts, val, **more)
             for written in (*new.rglob('*'), new): _fsync(written)
@@ -394,7 +399,7 @@ class Checkpoints:
         finally: shutil.rmtree(new, ignore_errors=True)
 
         for old in set(self.all()[:-self.keep]) - {self.best()}:
-            shutil.rmtree(old.rename(old.with_name(f'.new-{old.name}')))    # hidden first: half a folder is no checkpoint
+            shutil.rmtree(old.rename(old.with_name(f'.new-{old.name}')))    # hidden first: half of one is none
         return path
 
 # %% ../nbs/08_training.ipynb #2623de2c
@@ -408,23 +413,23 @@ class Log(NamedTuple):
 
 # %% ../nbs/08_training.ipynb #176e831b
 def make_accelerator(accelerator=None) -> Accelerator:
-    """The accelerator, made if need be. Raises RuntimeError when it knows fewer processes than were started, ValueError when
-    it is set to do what `train` does itself"""
+    """The accelerator, made if need be. Raises RuntimeError when it knows fewer processes than were started, ValueError
+    when it is set to do what `train` does itself"""
     if accelerator is None:
         accelerator = Accelerator(cpu=pick_device().type == 'cpu')     # cpu=True, or processes without GPUs do not meet
     if accelerator.num_processes != world_size():
         raise RuntimeError(f'{world_size()} processes were started, and this accelerator knows '
                            f'{accelerator.num_processes}: without GPUs, make it with cpu=True')
     if accelerator.mixed_precision != 'no' or accelerator.gradient_accumulation_steps != 1:
-        raise ValueError('half precision and accumulation are arguments of train, and must be left out of the Accelerator '
-                         '(and of `accelerate launch`)')
+        raise ValueError('half precision and accumulation are arguments of train, '
+                         'and must be left out of the Accelerator (and of `accelerate launch`)')
     return accelerator
 
 # %% ../nbs/08_training.ipynb #70b0116f
 @contextlib.contextmanager
 def prepared(denoiser, accelerator, compile=None, activation_checkpointing=False):
-    """Inside, denoiser.net is in training mode and wrapped for several processes (and compiled); yields the denoiser with
-    the unwrapped network"""
+    """Inside, denoiser.net is in training mode and wrapped for several processes (and compiled); yields the denoiser
+    with the unwrapped network"""
     net, was_training = denoiser.net, denoiser.net.training
     unwrapped = denoiser.with_net(unwrap(net))
     denoiser.net = accelerator.prepare(net).train()
@@ -447,15 +452,16 @@ def resume(checkpoints, accelerator, parts, seed) -> int:
     settings = [{k: v for k, v in group.items() if k != 'params'} for group in opt.param_groups]
     state = load_checkpoint(path, parts)
     for group, asked in zip(opt.param_groups, settings): group.update(asked)
-    opt.load_state_dict(opt.state_dict())                   # once more: where its tensors must lie depends on the settings
+    opt.load_state_dict(opt.state_dict())               # once more: where its tensors must lie depends on the settings
 
     if state['seed'] != seed:
-        raise ValueError(f'{path} was trained with seed {state["seed"]}, and this run has {seed}: choose another folder')
+        raise ValueError(f'{path} was trained with seed {state["seed"]}, and this run has {seed}: '
+                         'choose another folder')
     return state['step']
 
 # %% ../nbs/08_training.ipynb #e418465d
 def numbered_batches(batches, done, steps, accelerator):
-    "(step, batch) for the steps that are left. Raises ValueError for a stream that ends, or that all processes would share"
+    "(step, batch) for the steps that are left. Raises ValueError for a stream that ends, or that processes would share"
     if callable(batches):
         stream = iter(batches(start=done, rank=accelerator.process_index, world_size=accelerator.num_processes,
                               device=accelerator.device))
@@ -526,8 +532,8 @@ class GradientStep:
         parameters = [p for group in self.opt.param_groups for p in group['params']]
         norm = nn.utils.clip_grad_norm_(parameters, self.clip).item()
         if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
-            raise FloatingPointError(f'the loss became {loss} (norm of its gradient {norm}) at step {step + 1}: are there NaN '
-                                     f'in the data, or is the learning rate {lr:.2g} too high? '
+            raise FloatingPointError(f'the loss became {loss} (norm of its gradient {norm}) at step {step + 1}: '
+                                     f'are there NaN in the data, or is the learning rate {lr:.2g} too high? '
                                      'The checkpoints before it are whole')
 
         self.scaler.step(self.opt)
@@ -538,7 +544,7 @@ class GradientStep:
 # %% ../nbs/08_training.ipynb #23c0420a
 def train(
     denoiser,             # a Denoiser; its network is trained in place
-    batches,              # (start, rank, world_size, device) -> stream of (x0, c), such as partial(data.batches, images, 128); or a stream
+    batches,              # a stream of (x0, c), or (start, rank, world_size, device) -> stream: partial(batches, images, 64)
     opt,                  # an optimiser of the denoiser's parameters
     steps,                # optimiser steps in all, those before a resume among them
     ema=None,             # an EMA of the denoiser
@@ -556,8 +562,8 @@ def train(
     accelerator=None,     # an accelerate.Accelerator (default: a new one)
     times=uniform,        # time distribution, (u, schedule) -> t
 ) -> Iterator[Log]:
-    """Train, one step for each item that is taken; under torchrun each process calls this, and they share the work. Raises
-    FloatingPointError for a loss that is NaN, ValueError for a stream or checkpoint that does not fit, OSError on a full disk"""
+    """Train, one step per item taken; under torchrun each process calls this, and they share the work. Raises
+    FloatingPointError for a NaN loss, ValueError for a stream or checkpoint that does not fit, OSError for a full disk"""
     accelerator = make_accelerator(accelerator)
     gradient_step = GradientStep(accelerator, opt, loss, weight, clip, _at_least_1(accumulate), precision)
     with prepared(denoiser, accelerator, compile, activation_checkpointing) as unwrapped:

@@ -215,7 +215,7 @@ class UNet(nn.Module):
         blocks=1,           # ResNet blocks per resolution, on the way down and again on the way up
         classes=None,       # number of classes; the null label is `classes` itself. None: unconditional
         patch=1,            # p×p pixels become one position at the entrance
-        attention=True,     # a row of `attention_types` for each resolution (True: linear) and softmax at the bottom, or False
+        attention=True,     # a row of `attention_types` per resolution (True: linear) and softmax at the bottom; or False
         heads=None,         # attention heads everywhere (None: one per 32 channels)
         emb_channels=None,  # entries of the embedding (None: 4 times the first of dims)
         dropout=0.,
@@ -245,7 +245,7 @@ class UNet(nn.Module):
         kind = 'linear' if attention is True else attention
         attend = attention_types[check_name(kind, attention_types, 'attention type')] if kind else None
 
-        self.down = nn.ModuleList()
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()   # in this order, which optimisers' states in files go by
         for i, d in enumerate(dims):
             for k in range(blocks):
                 layers = [Downsample(dims[i - 1], d)] if k == 0 and i > 0 else []
@@ -259,7 +259,6 @@ class UNet(nn.Module):
         layers.append(make_block(d, d, emb_channels, dropout))
         self.mid = EmbedSequential(layers)
 
-        self.up = nn.ModuleList()
         for i, d in reversed(list(enumerate(dims))):
             for k in range(blocks):
                 layers = [make_block(2*d, d, emb_channels, dropout)]

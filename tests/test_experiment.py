@@ -17,7 +17,8 @@ from PIL import Image
 
 from ddpm_course import experiment
 from ddpm_course.config import Config, Sampling
-from ddpm_course.core import make_grid, read_json, write_json
+from ddpm_course.core import autocast, make_grid, read_json, write_json
+from ddpm_course.data import ImageSet, datasets
 from ddpm_course.experiment import RUN_FORMAT, Experiment, ExperimentManager, RunLocked
 from ddpm_course.experiment import lock_run, read_metrics, read_run_state
 from ddpm_course.sampling import balanced_labels, draw_samples
@@ -393,7 +394,7 @@ def test_any_sampler_draws_and_is_named(tmp_path, capsys):
     drawn = run.scores['settings']
     assert (drawn['sampler'], drawn['steps'], drawn['variance']) == ('ddpm', 3, 1.)
 
-    images = draw_samples(run.denoiser(), sampling, 40, balanced_labels(40, 10))
+    with autocast(): images = draw_samples(run.denoiser(), sampling, 40, balanced_labels(40, 10))
     with Image.open(run.folder/'samples/step-000000004.png') as grid:
         assert (np.asarray(grid) == make_grid(images, 10)).all()
     with pytest.raises(ValueError, match='ddpm has no eta'):
@@ -401,6 +402,34 @@ def test_any_sampler_draws_and_is_named(tmp_path, capsys):
 
     Experiment(TINY.replace(steps=4), tmp_path, 'run', eval_images=136, sampling=TWO_STEPS).run()     # draws anew
     assert 'Going on from step 4' in capsys.readouterr().out and run.scores['settings']['sampler'] == 'ddim'
+
+def test_a_run_without_conditions(tmp_path, capsys):
+    run = Experiment(TINY.replace(net='UNet(classes=None)', steps=4), tmp_path, **QUICK).run()
+    assert run.state['status'] == 'done' and run.scores['frechet'] > run.scores['floor'] > 0
+    assert run.scores['settings']['conditional'] is False and 'accuracy' not in run.scores
+    assert run.denoiser().class_names is None and run.name.startswith('net=UNet-classes=None-')
+    with Image.open(run.folder/'samples/step-000000004.png') as grid: assert grid.size == (8*32, 4*32)   # 28 and a frame
+    assert {p.name for p in run.folder.iterdir()} - {'.lock'} == MADE
+
+    run.run()
+    assert 'is done' in capsys.readouterr().out
+    unmeasured = Experiment(TINY.replace(net='UNet(classes=None)', steps=2), tmp_path, 'unmeasured', **UNMEASURED).run()
+    assert len(ExperimentManager(tmp_path).compare()) == 2 and unmeasured.scores is None
+
+def test_images_of_any_shape_and_number_of_classes(monkeypatch, tmp_path):
+    def tiles(split='train', root=None, full=None, download=False):
+        "Sixty tiles in three colours, 16 by 16"
+        labels = balanced_labels(60, 3)
+        images = torch.eye(3)[labels][:, :, None, None].expand(-1, -1, 16, 16)*255
+        return ImageSet(images.to(torch.uint8), labels, ('red', 'green', 'blue'), 'tiles', split)
+
+    monkeypatch.setitem(datasets, 'tiles', tiles)
+    run = Experiment(TINY.replace(data='tiles', steps=2), tmp_path, 'run', **UNMEASURED | dict(sample_every=1)).run()
+    assert run.state['status'] == 'done' and run.denoiser().shape == (3, 16, 16)
+    for path in run.folder.glob('samples/*.png'):
+        with Image.open(path) as grid: assert grid.size == (3*20, 4*20)
+    with pytest.raises(ValueError, match='take eval_images=0'):
+        Experiment(TINY.replace(data='tiles'), tmp_path, 'measured', eval_images=136).run()
 
 def test_a_tracker_of_the_reader(monkeypatch, tmp_path):
     logged = []

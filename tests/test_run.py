@@ -10,7 +10,7 @@ import time
 import pytest
 from PIL import Image
 
-TINY = '--dims 16 32 --batch-size 16 --measure 136 --draw 2'.split()
+TINY = '--dims 16 32 --batch-size 16 --eval-images 136 --sampling.steps 2'.split()
 MADE = ['checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png',
         'score.json', 'state.json']
 

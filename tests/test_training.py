@@ -1,9 +1,10 @@
-"""Training, killed at any moment and started again, ends with the same bits: with one process and with two. And what else can go wrong
-with files and processes. KILLS=100 kills a hundred times (`make test-slow`)."""
+"""Training, killed at any moment and started again, ends with the same bits: with one process and with two. And what
+else can go wrong with files and processes. KILLS=100 kills a hundred times (`make test-slow`)."""
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ def start():
     root = Path(__file__).parent.parent
     env = os.environ | dict(PYTHONPATH=str(root), OMP_NUM_THREADS='1', PYTHONUNBUFFERED='1')
     def start(folder, processes=1, *options, **kwargs):
-        return subprocess.Popen(command(folder, processes, *options), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+        return subprocess.Popen(command(folder, processes, *options), env=env, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
     return start
 
 @pytest.fixture(scope='session')
@@ -42,8 +44,8 @@ def last(out): return out.strip().splitlines()[-1]
 def family(pid):
     "A process and all below it"
     children = Path(f'/proc/{pid}/task/{pid}/children')
-    found = children.read_text().split() if children.exists() else []
-    return [pid] + [p for child in found for p in family(int(child))]
+    below = children.read_text().split() if children.exists() else []
+    return [pid] + [p for child in below for p in family(int(child))]
 
 def kill(process):
     for pid in reversed(family(process.pid)):
@@ -51,32 +53,32 @@ def kill(process):
         except ProcessLookupError: pass
     process.communicate(timeout=60)
 
-LONG = '--steps', 40, '--every', 1, '--dims', 32      # a checkpoint at each step: a good part of the time goes into writing them
+LONG = '--steps', 40, '--checkpoint-every', 1, '--dims', 32      # a good part of the time goes into writing checkpoints
 
 @pytest.fixture(scope='session')
 def uninterrupted(run, tmp_path_factory):
     "The last line of a run that nobody killed, for each number of processes"
-    folder, found = tmp_path_factory.mktemp('whole'), {}
+    folder, lines = tmp_path_factory.mktemp('whole'), {}
     def last_line(processes):
-        if processes not in found:
+        if processes not in lines:
             status, out, err = run(folder/f'run{processes}', processes, *LONG)
             assert status == 0, err
-            found[processes] = last(out)
-        return found[processes]
+            lines[processes] = last(out)
+        return lines[processes]
     return last_line
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='finds the processes to kill in /proc')
 @pytest.mark.parametrize('processes, share', [(1, 2), (2, 1)])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(start, run, uninterrupted, tmp_path, processes, share):
     chance, folder, kills, writing = random.Random(processes), tmp_path/'run', 0, 0
-    wanted = uninterrupted(processes)
-    assert wanted.startswith(f'{processes} 40 ')
+    expected = uninterrupted(processes)
+    assert expected.startswith(f'{processes} 40 ')
     while kills < round(KILLS*share/3):
         process = start(folder, processes, *LONG)
         for line in process.stdout:
             if line.startswith('begin'): break
-        if chance.random() < .5: time.sleep(chance.uniform(0, 1.5))         # any moment, or as soon as a checkpoint is being written
-        else:
+        if chance.random() < .5: time.sleep(chance.uniform(0, 1.5))         # any moment
+        else:                                                               # as soon as a checkpoint is being written
             before, limit = set(folder.glob('.new-*')), time.time() + 30
             while not set(folder.glob('.new-*')) - before and process.poll() is None and time.time() < limit: pass
             time.sleep(chance.uniform(0, .01))
@@ -86,18 +88,18 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(start, run, uninterrupt
             writing += bool(list(folder.glob('.new-*')))
             continue
         out, err = process.communicate()
-        assert process.returncode == 0, err                                 # it came to its end before it could be killed: from the start
+        assert process.returncode == 0, err                    # it came to its end before it was killed: from the start
         folder = tmp_path/f'run{kills}'
     status, out, err = run(folder, processes, *LONG)
     assert status == 0, err
-    assert last(out) == wanted
+    assert last(out) == expected
     assert not list(folder.glob('damaged-*')) and len(list(folder.glob('step-*'))) <= 3
     print(f'{processes} process(es): {kills} kills, {writing} of them while a checkpoint was being written')
 
 def test_two_processes_are_one(run, tmp_path):
     for processes in (1, 2):
         status, out, err = run(tmp_path/f'run{processes}', processes, '--dropout', 0)
-        assert status == 0 and last(out).startswith(f'{processes} 30 '), err        # the script asserts that both hold equal weights
+        assert status == 0 and last(out).startswith(f'{processes} 30 '), err    # the script compares their weights
     one, two = (torch.load(tmp_path/f'run{n}.pt', weights_only=True) for n in (1, 2))
     assert max((a - b).abs().max().item() for a, b in zip(one, two, strict=True)) < 1e-3
 
@@ -110,6 +112,17 @@ def test_goes_on_with_another_number_of_processes(run, tmp_path):
     status, _, _ = run(tmp_path/'whole', 1, '--dropout', 0)
     one, two = (torch.load(tmp_path/f'{name}.pt', weights_only=True) for name in ('run', 'whole'))
     assert max((a - b).abs().max().item() for a, b in zip(one, two, strict=True)) < 1e-3
+
+def test_a_checkpoint_of_the_version_before_goes_on(run, tmp_path):
+    "tests/format_1 was written by the code before the network's layers and the checkpoint's parts had their names of today"
+    shutil.copytree(TINY.with_name('format_1'), tmp_path/'old')
+    options = '--dims', 8, '--steps', 6, '--checkpoint-every', 3
+    for folder in ('old', 'new'):
+        status, _, err = run(tmp_path/folder, 1, *options)
+        assert status == 0, err
+    old, new = (torch.load(tmp_path/f'{folder}.pt', weights_only=True) for folder in ('old', 'new'))
+    assert max((a - b).abs().max().item() for a, b in zip(old, new, strict=True)) < 1e-4
+    assert json.loads((tmp_path/'old/step-000000006/state.json').read_text())['format'] == 2
 
 def test_nan_stops_and_keeps_the_last_checkpoint(run, uninterrupted, tmp_path):
     status, _, err = run(tmp_path/'run', 1, *LONG, '--nan-at', 20)
@@ -143,7 +156,8 @@ def small_disk(folder):
 def test_disk_that_fills_up(run, uninterrupted, tmp_path):
     import resource
     disk = small_disk(tmp_path/'disk')
-    limit = dict(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))) if disk is None else {}
+    def limit_files(): resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    limit = dict(preexec_fn=limit_files) if disk is None else {}
     folder = (disk or tmp_path/'disk')/'run'
     try:
         status, _, err = run(folder, 1, *LONG, **limit)

@@ -1,5 +1,5 @@
-"""A small training run for the tests: train_tiny.py FOLDER [options]. It says `begin` when it is about to train, and in the end the
-number of processes, the last step and the digest of all weights, which it also writes to FOLDER.pt"""
+"""A small training run for the tests: train_tiny.py FOLDER [options]. It says `begin` when it is about to train, and at
+the end the number of processes, the last step and the digest of all weights, which it also writes to FOLDER.pt"""
 import argparse
 import hashlib
 import itertools
@@ -16,30 +16,34 @@ from ddpm_course.forward import cosine                # noqa: E402
 from ddpm_course.training import EMA, Checkpoints, ValidationLoss, linear_decay, train  # noqa: E402
 from ddpm_course.unet import UNet                     # noqa: E402
 
-ask = argparse.ArgumentParser()
-ask.add_argument('folder')
-ask.add_argument('--steps', type=int, default=30)
-ask.add_argument('--every', type=int, default=3)
-ask.add_argument('--batch-size', type=int, default=16)
-ask.add_argument('--dropout', type=float, default=.1)
-ask.add_argument('--nan-at', type=int)
-ask.add_argument('--dims', type=int, default=16)
-asked = ask.parse_args()
+parser = argparse.ArgumentParser()
+parser.add_argument('folder')
+parser.add_argument('--steps', type=int, default=30)
+parser.add_argument('--checkpoint-every', type=int, default=3)
+parser.add_argument('--batch-size', type=int, default=16)
+parser.add_argument('--dropout', type=float, default=.1)
+parser.add_argument('--nan-at', type=int)
+parser.add_argument('--dims', type=int, default=16)
+args = parser.parse_args()
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
 g = torch.Generator().manual_seed(0)
-data = ImageSet(torch.randint(0, 256, (100, 1, 8, 8), generator=g, dtype=torch.uint8), torch.randint(0, 3, (100,), generator=g), ('a', 'b', 'c'), 'noise', 'here')
-denoiser = Denoiser(UNet(dims=(asked.dims, asked.dims), classes=3, dropout=asked.dropout), cosine, targets['v'])
+images = torch.randint(0, 256, (100, 1, 8, 8), generator=g, dtype=torch.uint8)
+labels = torch.randint(0, 3, (100,), generator=g)
+data = ImageSet(images, labels, ('a', 'b', 'c'), 'noise', 'here')
+net  = UNet(dims=(args.dims, args.dims), classes=3, dropout=args.dropout)
+denoiser = Denoiser(net, cosine, targets['v'], shape=(1, 8, 8), class_names=data.class_names)
 opt, ema = torch.optim.AdamW(denoiser.parameters(), 2e-3), EMA(denoiser)
 x0 = data.images[:20].float()/127.5 - 1
 
 calls = itertools.count(1)
-def weight(alpha, sigma): return torch.full_like(alpha, float('nan') if next(calls) == asked.nan_at else 1.)
+def weight(alpha, sigma): return torch.full_like(alpha, float('nan') if next(calls) == args.nan_at else 1.)
 
 print('begin', flush=True)
-for log in train(denoiser, partial(batches, data, asked.batch_size), opt, asked.steps, ema, lr=linear_decay, weight=weight, precision=torch.float32,
-                 checkpoints=Checkpoints(asked.folder), checkpoint_every=asked.every, validate=ValidationLoss(x0, data.labels[:20])):
+for log in train(denoiser, partial(batches, data, args.batch_size), opt, args.steps, ema, lr_schedule=linear_decay,
+                 weight=weight, precision=torch.float32, validate=ValidationLoss(x0, data.labels[:20]),
+                 checkpoints=Checkpoints(args.folder), checkpoint_every=args.checkpoint_every):
     pass
 
 everything = [v for d in (denoiser, ema.denoiser) for v in d.state_dict().values()]
@@ -51,5 +55,5 @@ if world > 1:
     assert len(set(digests)) == 1, 'the processes hold different weights'
     dist.destroy_process_group()
 if int(os.environ.get('RANK', 0)) == 0:
-    torch.save(everything, f'{asked.folder}.pt')
-    print(world, log.step if 'log' in globals() else asked.steps, digest)
+    torch.save(everything, f'{args.folder}.pt')
+    print(world, log.step if 'log' in globals() else args.steps, digest)

@@ -328,8 +328,8 @@ def batches(
     device='cpu',       # where the batches go
     encode=as_float,    # some of `data.images`, on the device -> x0
 ):
-    """Endless stream of shuffled batches `(x0, labels)`: float (b, c, h, w) and int64 (b,), b = batch_size/world_size; labels
-    have the form that they have in `data`. Raises ValueError for sizes and numbers that do not go together"""
+    """Endless stream of shuffled batches `(x0, labels)`: float (b, c, h, w) and int64 (b,), b = batch_size/world_size;
+    labels have the form that they have in `data`. Raises ValueError for sizes and numbers that do not go together"""
     n = len(data.images)
     _check_batches(n, batch_size, start, rank, world_size)
     per_process = batch_size//world_size

@@ -306,7 +306,8 @@ def check_measuring(data, n):
 def score_run(run, denoiser):
     "(Scores of as many images as the settings say, the images)"
     images, labels = balanced_samples(denoiser, run.sampling, run.settings['eval_images'])
-    return metrics_from_images(images, run.config.data, labels, settings=run.sampling.as_dict()), images
+    settings = run.sampling.as_dict() | dict(conditional=labels is not None)
+    return metrics_from_images(images, run.config.data, labels, seed=run.sampling.seed, settings=settings), images
 
 def write_grid(denoiser, run, step):
     "samples/step-….png: four rows of images from the same noise each time; returns the picture"
@@ -346,7 +347,7 @@ def update_state(run, **changes):
 def entry_from_checkpoint(run, done, seconds) -> dict:
     "Log entry of the last step, from its checkpoint: the process was killed between the two"
     state = check_checkpoint(run.folder/f'checkpoints/step-{done:09d}')
-    lr = state['optimizer']['groups'][0]['lr']
+    lr = state['parts']['optimizer']['groups'][0]['lr']
     return dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=lr, val=state['val'],
                 images=done*run.config.batch_size, seconds=seconds)
 
@@ -485,7 +486,7 @@ def finish_run(run):
     duration   = f'{took/60:.1f} minutes' if took > 90 else f'{took:.0f} seconds'
     validation = '' if last['val'] is None else f'; validation loss {last["val"]:.4f}'
     measuring  = f' and measuring {n} images' if n else ''
-    print(f'Trained in {duration}{validation}. Drawing{measuring}, {sampling_words(run.sampling)} …')
+    print(f'Trained in {duration}{validation}. Drawing{measuring} in {sampling_words(run.sampling)} …')
 
     if n:
         scores, images = score_run(run, denoiser)

@@ -544,7 +544,7 @@ class GradientStep:
 # %% ../nbs/08_training.ipynb #23c0420a
 def train(
     denoiser,             # a Denoiser; its network is trained in place
-    batches,              # a stream of (x0, c), or (start, rank, world_size, device) -> stream: partial(batches, images, 64)
+    batches,              # stream of (x0, c), or (start, rank, world_size, device) -> stream: partial(batches, data, 9)
     opt,                  # an optimiser of the denoiser's parameters
     steps,                # optimiser steps in all, those before a resume among them
     ema=None,             # an EMA of the denoiser
@@ -563,7 +563,7 @@ def train(
     times=uniform,        # time distribution, (u, schedule) -> t
 ) -> Iterator[Log]:
     """Train, one step per item taken; under torchrun each process calls this, and they share the work. Raises
-    FloatingPointError for a NaN loss, ValueError for a stream or checkpoint that does not fit, OSError for a full disk"""
+    FloatingPointError for a NaN loss, ValueError for a stream or checkpoint that does not fit, OSError: no room"""
     accelerator = make_accelerator(accelerator)
     gradient_step = GradientStep(accelerator, opt, loss, weight, clip, _at_least_1(accumulate), precision)
     with prepared(denoiser, accelerator, compile, activation_checkpointing) as unwrapped:

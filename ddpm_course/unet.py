@@ -215,7 +215,7 @@ class UNet(nn.Module):
         blocks=1,           # ResNet blocks per resolution, on the way down and again on the way up
         classes=None,       # number of classes; the null label is `classes` itself. None: unconditional
         patch=1,            # p×p pixels become one position at the entrance
-        attention=True,     # a row of `attention_types` per resolution (True: linear) and softmax at the bottom; or False
+        attention=True,     # at each resolution: a row of `attention_types` (True: linear); softmax at the bottom
         heads=None,         # attention heads everywhere (None: one per 32 channels)
         emb_channels=None,  # entries of the embedding (None: 4 times the first of dims)
         dropout=0.,

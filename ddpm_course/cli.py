@@ -223,7 +223,7 @@ def dataset_info(name) -> dict:
         remedy = str(e).replace('pass download=True', f'`ddpm-course data --download {name}`')
         return dict(name=name, here=False, source=remedy)
     return dict(name=name, here=True, train=len(train.images), test=len(test.images),
-                shape=list(train.images.shape[1:]), classes=list(train.class_names), source=train.source)
+                shape=list(train.images.shape[1:]), classes=list(train.class_names or ()), source=train.source)
 
 def abbreviate_home(text):
     "The home folder as ~"

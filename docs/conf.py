@@ -1,4 +1,5 @@
-"How Sphinx builds the site. The sources are in build/site-src, where docs/_ext/stage.py puts them; build.py runs the whole."
+"""How Sphinx builds the site. The sources are in build/site-src, where docs/_ext/stage.py puts them;
+build.py runs the whole."""
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx.ext.githubpages', 'site_ex
 
 nb_execution_mode = 'off'                       # what is shown is what the notebooks hold
 nb_merge_streams = True
-myst_enable_extensions = ['amsmath', 'dollarmath', 'colon_fence', 'attrs_inline', 'attrs_block', 'deflist', 'fieldlist', 'alert']
+myst_enable_extensions = [
+    'amsmath', 'dollarmath', 'colon_fence', 'attrs_inline', 'attrs_block', 'deflist', 'fieldlist', 'alert']
 myst_heading_anchors = 3
 myst_heading_slug_func = 'slugs.jupyter'        # the anchors that JupyterLab gives the same headings
 suppress_warnings = ['mystnb.unknown_mime_type']
@@ -32,12 +34,16 @@ html_math_renderer = 'katex'
 html_favicon = '_static/favicon.svg'
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 html_use_index = False
-html_sidebars = {'**': ['sidebar/brand.html', 'sidebar/search.html', 'sidebar/scroll-start.html', 'course-nav.html', 'sidebar/scroll-end.html']}
+html_sidebars = {'**': ['sidebar/brand.html', 'sidebar/search.html', 'sidebar/scroll-start.html',
+                        'course-nav.html', 'sidebar/scroll-end.html']}
 pygments_style, pygments_dark_style = 'a11y-high-contrast-light', 'github-dark'
 copybutton_exclude = '.linenos, .gp, .go'
 course_pages = [('api/index', 'The library'), ('glossary', 'Symbols, paper by paper'), ('teachers', 'For teachers')]
+
+brand_colors = ('color-brand-primary', 'color-brand-content', 'color-brand-visited',
+                'color-api-name', 'color-api-pre-name')
 html_theme_options = dict(
     sidebar_hide_name=False, top_of_page_buttons=[],
     footer_icons=[dict(name='GitHub', url=c['git_url'], html='GitHub', **{'class': ''})],
-    light_css_variables={'font-stack': 'Inter, system-ui, sans-serif', 'color-brand-primary': '#4338a8', 'color-brand-content': '#4338a8', 'color-brand-visited': '#4338a8', 'color-api-name': '#4338a8', 'color-api-pre-name': '#4338a8'},
-    dark_css_variables={'color-brand-primary': '#b9b1ff', 'color-brand-content': '#b9b1ff', 'color-brand-visited': '#b9b1ff', 'color-api-name': '#b9b1ff', 'color-api-pre-name': '#b9b1ff'})
+    light_css_variables={'font-stack': 'Inter, system-ui, sans-serif'} | dict.fromkeys(brand_colors, '#4338a8'),
+    dark_css_variables=dict.fromkeys(brand_colors, '#b9b1ff'))

@@ -15,15 +15,17 @@ def root(): return ROOT
 
 @pytest.fixture
 def python(tmp_path):
-    "Run `python …` in a working folder of its own, with this checkout importable; returns what it said"
+    "Run `python …` in a working folder of its own, with this checkout importable; returns the finished process"
     def run(*args, cwd=tmp_path, timeout=300, **env):
-        return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout,
-                              env=os.environ | dict(PYTHONPATH=str(ROOT), MPLBACKEND='agg') | env)
+        env = os.environ | dict(PYTHONPATH=str(ROOT), MPLBACKEND='agg') | env
+        return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, env=env, timeout=timeout,
+                              capture_output=True, text=True)
     return run
 
-# ---- a browser: Debian's chromium, or the one that CHROMIUM names ----------------------------------------------------------
+# ---- a browser: Debian's chromium, or the one that CHROMIUM names ----------------------------------------------------
 
-CHROMIUM = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+installed = map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))
+CHROMIUM  = os.environ.get('CHROMIUM') or next(filter(None, installed), None)
 
 def browser_missing():
     "Why nothing can be tested in a browser here, or None"
@@ -34,13 +36,17 @@ def browser_missing():
 def chromium():
     if why := browser_missing(): pytest.skip(why)
     from playwright.sync_api import sync_playwright
-    quiet = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run']
+    options = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+               '--disable-sync', '--no-first-run']
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
         browser.close()
 
 def pytest_terminal_summary(terminalreporter):
     "Browser tests that were left out are said in one line that nobody overlooks"
-    left = [r for r in terminalreporter.stats.get('skipped', []) if 'test_site' in r.nodeid or 'test_lab' in r.nodeid]
-    if left: terminalreporter.write_line(f'NOT TESTED IN A BROWSER: {len(left)} tests: {left[0].longrepr[2]}', red=True, bold=True)
+    skipped = terminalreporter.stats.get('skipped', [])
+    skipped = [r for r in skipped if 'test_site' in r.nodeid or 'test_lab' in r.nodeid]
+    if not skipped: return
+    line = f'NOT TESTED IN A BROWSER: {len(skipped)} tests: {skipped[0].longrepr[2]}'
+    terminalreporter.write_line(line, red=True, bold=True)

@@ -1,4 +1,5 @@
-"The command line: what it writes, what it says when it cannot, and with which number it ends. Training is in test_run.py."
+"The command line: what it writes, what it says when it cannot, and its exit codes. Training is in test_run.py."
+import inspect
 import json
 import os
 import shlex
@@ -11,8 +12,8 @@ import time
 import pytest
 from PIL import Image
 
-from ddpm_course.cli import commands, find_run, print_next_steps, main, aliases
-from ddpm_course.config import Config
+from ddpm_course.cli import aliases, commands, find_run, main, parse, print_next_steps
+from ddpm_course.config import Config, Sampling
 from ddpm_course.experiment import Experiment, register_run
 
 @pytest.fixture
@@ -30,8 +31,10 @@ def say(tmp_path, monkeypatch, capsys):
 def start(tmp_path, root):
     "Start a command line in a process of its own"
     def run(*words):
-        return subprocess.Popen([sys.executable, '-m', 'ddpm_course.cli', *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=os.environ | dict(PYTHONPATH=str(root), TQDM_DISABLE='1'), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        def listen_to_ctrl_c(): signal.signal(signal.SIGINT, signal.default_int_handler)
+        env = os.environ | dict(PYTHONPATH=str(root), TQDM_DISABLE='1')
+        return subprocess.Popen([sys.executable, '-m', 'ddpm_course.cli', *words], cwd=tmp_path, env=env, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listen_to_ctrl_c)
     return run
 
 @pytest.mark.parametrize('words', ['', *commands(), *(f'train {name}' for name in commands()['train'])])
@@ -39,43 +42,125 @@ def test_every_command_has_help(say, words):
     code, out, err = say(f'{words} --help')
     assert code == 0 and 'usage: ddpm-course' in out and not err and 'Suppress' not in out
 
-@pytest.mark.parametrize('line, code, said', [
-    ('sampel', 2, "did you mean 'sample'?"), ('train fashion-mnits', 2, "did you mean 'fashion-mnist'?"), ('sample --stps 4', 2, '--steps'),
-    ('train mnist --stesp 4', 2, '--steps'), ('sample --n 0', 2, 'n is above 0'), ('sample --steps 0', 2, 'steps is above 0'), ('sample --n many', 2, '--n'),
-    ('train mnist --lr -1', 2, 'lr is above 0'), ('train mnist --target noise', 2, 'eps'), ('evaluate --repeats 0', 2, 'repeats is above 0'),
-    ('sample --class snaeker', 1, "did you mean 'sneaker'?"), ('sample --class 10', 1, 'there are T-shirt'), ('sample --model fmnits', 1, "did you mean 'fmnist'?"),
-    ('sample --model no/where', 1, 'there is no folder no/where'), ('sample --model empty', 1, 'empty holds no model'), ('sample --out x.tiff', 1, '.png'),
-    ('sample --out file/x.png', 1, 'choose another folder'), ('sample --out file/', 1, 'choose another folder'), ('sample --sampler ddpm --eta 1', 1, 'ddpm has no eta'),
-    ('sample --eta -1', 1, '0 or more'), ('evaluate --n 12', 1, 'too few'), ('evaluate --against faces', 1, 'known are fashion_mnist'),
-    ('resume nothing', 1, 'there is no run nothing'), ('compare', 1, 'there are no runs in runs'), ('data --download cifr10', 1, "did you mean 'cifar10'?")])
-def test_what_cannot_be_done_is_one_sentence(say, tmp_path, line, code, said):
+@pytest.mark.parametrize('word', [*commands()])
+def test_every_help_ends_with_a_command_that_can_be_pasted(say, word):
+    entry   = commands()[word]
+    command = next(iter(entry.values())) if isinstance(entry, dict) else entry
+    example = inspect.getdoc(command).splitlines()[-1]
+    assert example in say(f'{word} --help')[1]
+
+    program, *words = shlex.split(example)
+    assert program == 'ddpm-course' and type(parse(words)) is type(command)
+
+def test_help_lists_the_names_in_the_open_tables(say):
+    out = say('train mnist --help')[1]
+    for line in ('--schedule linear, cosine', '--net UNet', '--trackers tensorboard', '--sampling.sampler ddpm, ddim'):
+        assert line in ' '.join(out.split()), line
+    assert 'log_snr' in say('sample --help')[1] and '--net' not in say('sample --help')[1]
+
+@pytest.mark.parametrize('words', ['', '--help', 'models --help', 'resume --help', 'sample --stps 4'])
+def test_the_start_needs_no_torch(python, words):
+    "Only the help of commands whose options hold names of tables looks into them"
+    script = ('import contextlib, io, sys\nfrom ddpm_course.cli import main\n'
+              'with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):\n'
+              f'    main({words.split()!r})\n'
+              'assert not {"torch", "numpy", "matplotlib", "pandas"} & set(sys.modules), "it was loaded"')
+    done = python('-c', script)
+    assert done.returncode == 0, done.stderr
+
+NOT_UNDERSTOOD = [
+    ('sampel',                      "did you mean 'sample'?"),
+    ('train fashion-mnits',         "did you mean 'fashion-mnist'?"),
+    ('sample --stps 4',             '--steps'),
+    ('train mnist --stesp 4',       '--steps'),
+    ('sample --n 0',                'n is above 0'),
+    ('sample --steps 0',            'steps is above 0'),
+    ('sample --n many',             '--n'),
+    ('sample --eta -1',             'eta is at least 0'),
+    ('sample --sampler ddimm',      "did you mean 'ddim'?"),
+    ('sample --spacing even',       'there are uniform'),
+    ('evaluate --repeats 0',        'repeats is above 0'),
+    ('train mnist --lr -1',         'lr is above 0'),
+    ('train mnist --target noise',  'eps'),
+    ('train mnist --net UNt',       "did you mean 'UNet'?"),
+    ('train mnist --schedule ve(sigma=1)',    'has no sigma'),
+    ('train mnist --sampling.sampler heun',   "there is no sampler 'heun'"),
+    ('train mnist --trackers tensorbord',     "did you mean 'tensorboard'?"),
+    ('sample --import',             '--import needs a file'),
+]
+NOT_DONE = [
+    ('sample --class snaeker',      "did you mean 'sneaker'?"),
+    ('sample --class 10',           'there are T-shirt'),
+    ('sample --model fmnits',       "did you mean 'fmnist'?"),
+    ('sample --model no/where',     'there is no folder no/where'),
+    ('sample --model empty',        'empty holds no model'),
+    ('sample --out x.tiff',         '.png'),
+    ('sample --out file/x.png',     'choose another folder'),
+    ('sample --out file/',          'choose another folder'),
+    ('sample --sampler ddpm --eta 1', 'ddpm has no eta'),
+    ('evaluate --n 12',             'too few'),
+    ('evaluate --against faces',    'known are fashion_mnist'),
+    ('train mnist --target v --schedule ve', 'choose the target'),
+    ('resume nothing',              'there is no run nothing'),
+    ('compare',                     'there are no runs in runs'),
+    ('data --download cifr10',      "did you mean 'cifar10'?"),
+    ('sample --import nothing.py',  'nothing.py could not be imported'),
+    ('models --import no.module',   'no.module could not be imported'),
+]
+
+CASES = [(2, *case) for case in NOT_UNDERSTOOD] + [(1, *case) for case in NOT_DONE]
+
+@pytest.mark.parametrize('code, line, part', CASES)
+def test_what_cannot_be_done_is_one_sentence(say, tmp_path, line, code, part):
     (tmp_path/'file').write_text('')
     (tmp_path/'empty').mkdir()
-    found, out, err = say(line)
-    assert found == code and said in err and not out and 'Traceback' not in err, (found, err)
+    exit_code, out, err = say(line)
+    assert exit_code == code and part in err and not out and 'Traceback' not in err, (exit_code, err)
     if code == 1: assert len(err.strip().splitlines()) == 1, err
     assert sorted(p.name for p in tmp_path.iterdir()) == ['empty', 'file']               # nothing was left behind
 
 def test_grid_film_and_files(say, tmp_path):
-    for line in ('--class sneaker --n 4 --out grid.png', '--model mnist --class 3 5 --n 4 --sampler ddpm --variance 1 --out film.gif', '--n 3 --out each/',
-                 '--class any --n 2 --seed 1 --out none/', '--class sneaker --n 4 --out again.png'):
+    for line in ('--class sneaker --n 4 --out grid.png',
+                 '--class sneaker --n 4 --out again.png',
+                 '--model mnist --class 3 5 --n 4 --sampler ddpm --variance 1 --out film.gif',
+                 '--n 3 --out each/',
+                 '--class any --n 2 --seed 1 --out none/'):
         code, out, err = say(f'sample --steps 3 {line}')
         assert code == 0 and line.split()[-1] in out and not err, err
+
     with Image.open(tmp_path/'grid.png') as grid: assert grid.size == (192, 192)
     with Image.open(tmp_path/'film.gif') as film: assert film.n_frames == 4
-    assert sorted(p.name for p in (tmp_path/'each').iterdir()) == ['0000-t-shirt.png', '0001-trouser.png', '0002-pullover.png']
+    assert (tmp_path/'again.png').read_bytes() == (tmp_path/'grid.png').read_bytes()
+
+    names = sorted(p.name for p in (tmp_path/'each').iterdir())
+    assert names == ['0000-t-shirt.png', '0001-trouser.png', '0002-pullover.png']
     with Image.open(tmp_path/'each/0000-t-shirt.png') as image: assert image.size == (28, 28) and image.mode == 'L'
     assert sorted(p.name for p in (tmp_path/'none').iterdir()) == ['0000.png', '0001.png']
-    assert (tmp_path/'again.png').read_bytes() == (tmp_path/'grid.png').read_bytes()
+
+@pytest.mark.parametrize('options, sampling', [
+    ('--w 2', Sampling(w=2.)), ('--spacing karras', Sampling(spacing='karras')), ('--no-clip', Sampling(clip=False)),
+    ('--eta 0.5 --seed 3', Sampling(eta=.5, seed=3))])
+def test_options_of_sampling_draw_what_python_draws(say, tmp_path, options, sampling):
+    from ddpm_course.core import autocast, save_image_grid
+    from ddpm_course.pretrained import pretrained
+    from ddpm_course.sampling import balanced_labels, draw_samples
+    assert say(f'sample --model mnist --n 4 --steps 3 {options} --out a.png')[0] == 0
+
+    with autocast('cpu'):
+        images = draw_samples(pretrained('ddpm-mnist'), sampling.replace(steps=3), 4, balanced_labels(4, 10))
+    save_image_grid(images, tmp_path/'b.png', 4, scale=3)
+    assert (tmp_path/'a.png').read_bytes() == (tmp_path/'b.png').read_bytes()
 
 def test_damaged_weights_are_named(say, root, tmp_path):
     shutil.copytree(root/'data/models/ddpm-mnist', tmp_path/'copy')
     assert say('sample --model copy --n 1 --steps 1 --out x.png')[0] == 0
+
     weights = bytearray((tmp_path/'copy/model.safetensors').read_bytes())
     weights[len(weights)//2] ^= 1
     (tmp_path/'copy/model.safetensors').write_bytes(weights)
     code, _, err = say('sample --model copy --n 1')
     assert code == 1 and 'copy/model.safetensors is damaged' in err
+
     (tmp_path/'copy/config.json').write_text('{"format"')
     code, _, err = say('sample --model copy --n 1')
     assert code == 1 and 'copy/config.json is damaged' in err and len(err.splitlines()) == 1
@@ -83,24 +168,89 @@ def test_damaged_weights_are_named(say, root, tmp_path):
 @pytest.mark.parametrize('line', ['data', 'models', 'info', 'evaluate --n 136 --steps 1'])
 def test_json_is_alone_on_stdout(say, line):
     code, out, _ = say(f'{line} --json')
-    found = json.loads(out)
-    assert code == 0 and found
-    if line == 'models': assert {row['nickname'] for row in found} == {'fmnist', 'mnist'} and all(row['frechet'] > row['floor'] for row in found)
-    if line == 'data': assert {row['name'] for row in found} == {'fashion_mnist', 'mnist', 'cifar10'}
-    if line.startswith('evaluate'): assert found['n'] == 136 and found['frechet'] > found['floor'] and found['settings']['sampler'] == 'ddim'
+    values = json.loads(out)
+    assert code == 0 and values
+    if line == 'models':
+        assert {row['nickname'] for row in values} == {'fmnist', 'mnist'}
+        assert all(row['frechet'] > row['floor'] for row in values)
+    if line == 'data':
+        assert {row['name'] for row in values} == {'fashion_mnist', 'mnist', 'cifar10'}
+    if line.startswith('evaluate'):
+        assert values['n'] == 136 and values['frechet'] > values['floor'] and values['settings']['sampler'] == 'ddim'
+
+TINY = '--dims 16 32 --batch-size 16 --eval-images 136 --sampling.steps 2 --steps 2'
 
 def test_runs_are_models_and_rows(say, tmp_path):
-    tiny = '--dims 16 32 --batch-size 16 --measure 136 --draw 2 --steps 2'
-    for name, more in [('a', ''), ('b', '--target eps')]: assert say(f'train quickstart {tiny} --name {name} {more}')[0] == 0
+    for name, more in [('a', ''), ('b', '--target eps')]:
+        assert say(f'train quickstart {TINY} --name {name} {more}')[0] == 0
+
     code, out, _ = say('compare --json --curves curves.png')
-    assert code == 0 and [(row['run'], row['target'], row['status']) for row in json.loads(out)] == [('a', 'v', 'done'), ('b', 'eps', 'done')]
+    rows = [(row['run'], row['target'], row['status']) for row in json.loads(out)]
+    assert code == 0 and rows == [('a', 'v', 'done'), ('b', 'eps', 'done')]
     with Image.open(tmp_path/'curves.png') as curves: assert curves.width > 500
     assert 'eps' in say('compare a b')[1]
+
     assert say('sample --model runs/a --class 0 --n 1 --steps 1 --out a.png')[0] == 0 and (tmp_path/'a.png').exists()
     code, out, _ = say('resume')
     assert code == 0 and 'waits' in out
     code, _, err = say('resume c')
     assert code == 1 and "there is no run 'c'" in err
+
+PARTS = """
+import torch
+from ddpm_course.forward import Level, schedules
+from ddpm_course.pretrained import networks
+from ddpm_course.sampling import ddim, samplers
+
+def cubic(t):
+    angle = torch.as_tensor(t)**3*torch.pi/2
+    return Level(angle.cos().clamp(min=0), angle.sin())
+
+def half_noise(denoise, x, ts, c=None, randn=torch.randn_like):
+    yield from ddim(denoise, x, ts, c, eta=.5, randn=randn)
+
+class Pixelwise(torch.nn.Module):
+    "A network that sees one pixel and its time"
+    def __init__(self, in_channels=1, width=8):
+        super().__init__()
+        self.arguments = dict(in_channels=in_channels, width=width)
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(in_channels + 1, width, 1), torch.nn.SiLU(),
+                                          torch.nn.Conv2d(width, in_channels, 1))
+
+    def forward(self, x, t, c=None):
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
+        return self.layers(torch.cat([x, t.view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])], 1))
+
+schedules['cubic'], samplers['half_noise'], networks['Pixelwise'] = cubic, half_noise, Pixelwise
+"""
+
+def test_parts_of_a_reader_work_everywhere(python, tmp_path):
+    "A schedule, a sampler and a network of a file: in options, in help, in the run's files and in what comes next"
+    (tmp_path/'parts.py').write_text(PARTS)
+    def say(*words): return python('-m', 'ddpm_course.cli', *words, TQDM_DISABLE='1')
+    own = ['--net', 'Pixelwise(width=4)', '--schedule', 'cubic', '--sampling.sampler', 'half_noise']
+
+    unknown = say('train', 'quickstart', *own)
+    assert unknown.returncode == 2 and "there is no network 'Pixelwise'" in unknown.stderr, unknown.stderr
+    tiny = '--batch-size 16 --eval-images 136 --sampling.steps 2 --steps 2'
+    done = say('--import', 'parts.py', 'train', 'quickstart', *tiny.split(), '--name', 'own', *own)
+    assert done.returncode == 0, done.stderr
+
+    # What is printed for the next step loads the parts, too; so do a module's name, and the option at the end.
+    _, *words = shlex.split(done.stdout.split('`')[1])
+    draw = ['--n', '2', '--steps', '2']
+    for line in ([*words, *draw, '--class', 'any'],
+                 ['sample', '--model', 'runs/own', '--sampler', 'half_noise', *draw, '--import=parts'],
+                 ['resume', 'own', '--import', 'parts.py']):
+        done = say(*line)
+        assert done.returncode == 0, (line, done.stderr)
+    assert (tmp_path/'samples.png').exists()
+    assert 'ddim, half_noise' in say('--import', 'parts.py', 'sample', '--help').stdout
+
+def test_parts_that_fail_are_named(say, tmp_path):
+    (tmp_path/'parts.py').write_text('1/0')
+    code, out, err = say('sample --import parts.py')
+    assert code == 1 and not out and 'parts.py could not be imported (ZeroDivisionError' in err
 
 def test_interrupted_it_says_so(start, tmp_path):
     run = start('sample', '--n', '2000', '--steps', '1000', '--out', 'x.png')
@@ -115,13 +265,16 @@ def test_a_reader_that_leaves_is_no_error(start):
     run.stdout.close()
     assert run.wait(timeout=60) == 0 and not run.stderr.read()
 
-@pytest.mark.parametrize('base, name', [('{here}/runs', 'a'), ('{here}/with space', 'a'), ('runs', 'a'), ('.', 'mnist'), ('../{last}', 'b')])
+@pytest.mark.parametrize('base, name', [
+    ('{here}/runs', 'a'), ('{here}/with space', 'a'), ('runs', 'a'), ('.', 'mnist'), ('../{last}', 'b')])
 def test_what_comes_next_can_be_pasted(say, tmp_path, capsys, base, name):
     "The folder in the printed command is that of the run, also where another one has its name"
     for other in ('runs/a', 'runs/b', 'runs/mnist'): register_run(tmp_path/other, Config(seed=7))
-    run = Experiment(Config(seed=7 if base in ('runs', '{here}/runs') else 8), base.format(here=tmp_path, last=tmp_path.name), name)
+    config = Config(seed=7 if base in ('runs', '{here}/runs') else 8)
+    run = Experiment(config, base.format(here=tmp_path, last=tmp_path.name), name)
     register_run(run.folder, run.config)
+
     print_next_steps(run)
     words = shlex.split(capsys.readouterr().out.split('`')[1])
-    found = words[words.index('--model') + 1]
-    assert find_run(found).folder.samefile(run.folder) and found not in aliases
+    model = words[words.index('--model') + 1]
+    assert find_run(model).folder.samefile(run.folder) and model not in aliases

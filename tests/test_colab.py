@@ -1,4 +1,4 @@
-"The first cell of a chapter, as Colab runs it: from a repository, with pip, into an environment that has torch already."
+"The first cell of a chapter, as Colab runs it: from a repository, with pip, where torch is installed already."
 import json
 import shutil
 import subprocess
@@ -19,10 +19,15 @@ def repository(tmp_path_factory):
     "What would lie on GitHub, small: the package, its set-up and a place for chapters and data"
     made = tmp_path_factory.mktemp('github')/'course.git'
     shutil.copytree(ROOT/'ddpm_course', made/'ddpm_course', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'): shutil.copy(ROOT/name, made)
-    for name in ('nbs', 'data'): (made/name).mkdir(); (made/name/'here').touch()
+    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'):
+        shutil.copy(ROOT/name, made)
+    for name in ('nbs', 'data'):
+        (made/name).mkdir()
+        (made/name/'here').touch()
+
     git = ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', '-C', str(made)]
-    for command in (['init', '-q', '-b', 'main'], ['add', '-A'], ['commit', '-qm', 'all']): subprocess.run([*git, *command], check=True)
+    for command in (['init', '-q', '-b', 'main'], ['add', '-A'], ['commit', '-qm', 'all']):
+        subprocess.run([*git, *command], check=True)
     return made
 
 def test_cell_installs_what_is_missing_and_finds_the_data(python, repository, tmp_path):
@@ -31,19 +36,23 @@ def test_cell_installs_what_is_missing_and_finds_the_data(python, repository, tm
     assert repository.as_uri() in cell
     site = tmp_path/'site'
     site.mkdir()
-    path = f'import sys; sys.path.append({str(site)!r})\n'
+    before = COLAB + f'import sys; sys.path.append({str(site)!r})\n' + without_checkout(ROOT)
     cell = cell.replace('pip install', f'pip install --no-deps --target {site}')
-    done = python('-I', '-c', COLAB + path + away(ROOT) + cell + '\n' + TELL)
+
+    done = python('-I', '-c', before + cell + '\n' + TELL)
     assert done.returncode == 0, done.stderr
     where, package = done.stdout.split()
     assert where == str(tmp_path/'course'/'nbs') and package.startswith(str(site))
     assert 'torch==' in (tmp_path/'torch.txt').read_text()
-    again = python('-I', '-c', COLAB + path + away(ROOT) + cell.replace('git clone', 'git fail') + '\n' + TELL)      # after a restart
+
+    # After a restart nothing is fetched again.
+    again = python('-I', '-c', before + cell.replace('git clone', 'git fail') + '\n' + TELL)
     assert again.stdout.split() == [where, package]
 
-def away(root):
+def without_checkout(root):
     "This environment without the checkout that may be installed in it: a Colab that has torch and not the course"
-    return f'sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f)]; sys.path = [p for p in sys.path if p != {str(root)!r}]\n'
+    return ('sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f)]\n'
+            f'sys.path = [p for p in sys.path if p != {str(root)!r}]\n')
 
 def test_elsewhere_it_does_nothing(python, tmp_path):
     done = python('-c', HERE + colab.source() + '\n' + TELL)
@@ -52,7 +61,7 @@ def test_elsewhere_it_does_nothing(python, tmp_path):
 
 def test_cell_says_what_went_wrong(python):
     cell = colab.source().replace(colab.settings()['git_url'], 'file:///nowhere')
-    done = python('-I', '-c', COLAB + 'import sys\n' + away(ROOT) + cell, PYTHONPATH='')
+    done = python('-I', '-c', COLAB + 'import sys\n' + without_checkout(ROOT) + cell, PYTHONPATH='')
     assert done.returncode == 1 and 'nowhere' in done.stderr.splitlines()[-1] + done.stderr
 
 def test_tool_keeps_one_cell_and_nothing_else(tmp_path):
@@ -60,7 +69,8 @@ def test_tool_keeps_one_cell_and_nothing_else(tmp_path):
     shutil.copy(ROOT/'nbs'/path.name, path)
     cells = [c for c in json.loads(path.read_text(encoding='utf-8'))['cells'] if c['id'] != colab.CELL_ID]
     colab.keep(path, 'old text')
-    assert colab.keep(path, colab.source()) and not colab.keep(path, colab.source())
+    assert colab.keep(path, colab.source())
+    assert not colab.keep(path, colab.source())
     first, *rest = json.loads(path.read_text(encoding='utf-8'))['cells']
     assert ''.join(first['source']) == colab.source() and rest == cells
 

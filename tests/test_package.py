@@ -22,16 +22,21 @@ def test_requirements_are_what_exported_code_imports(root):
             if isinstance(node, ast.Import): imported |= {a.name.split('.')[0] for a in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.split('.')[0])
     imported -= set(sys.stdlib_module_names) | {'ddpm_course'}
-    names = {'PIL': 'pillow'}
-    required, optional = ({re.split('[<>=]', r)[0] for r in settings(root)[k].split()} for k in ('requirements', 'tracking_requirements'))
-    assert {names.get(i, i) for i in imported} - optional == required - optional
+    distributions = {'PIL': 'pillow'}
+
+    def listed(key): return {re.split('[<>=]', r)[0] for r in settings(root)[key].split()}
+    required, optional = listed('requirements'), listed('tracking_requirements')
+    assert {distributions.get(name, name) for name in imported} - optional == required - optional
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     from conftest import ROOT
-    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')      # a build leaves things beside its source
-    for name in ('ddpm_course', 'data'): shutil.copytree(ROOT/name, source/name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'): shutil.copy(ROOT/name, source)
+    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')   # a build leaves things behind
+    for name in ('ddpm_course', 'data'):
+        shutil.copytree(ROOT/name, source/name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'):
+        shutil.copy(ROOT/name, source)
+
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', out, source], check=True)
     return next(out.glob('*.whl'))
 
@@ -40,8 +45,8 @@ def test_wheel_holds_the_package_and_its_data(wheel):
     assert {'ddpm_course/core.py', 'ddpm_course/_data/models/ddpm-fashion-mnist/model.safetensors'} <= set(names)
     assert wheel.stat().st_size < 40e6
     assert not [n for n in names if not re.match(r'ddpm_course(-[\d.]+\.dist-info)?/', n)]
-    words = next(zipfile.ZipFile(wheel).read(n).decode() for n in names if n.endswith('entry_points.txt'))
-    assert re.search(r'^ddpm-course *= *ddpm_course\.cli:main$', words, re.M)
+    entry_points = next(zipfile.ZipFile(wheel).read(n).decode() for n in names if n.endswith('entry_points.txt'))
+    assert re.search(r'^ddpm-course *= *ddpm_course\.cli:main$', entry_points, re.M)
 
 @pytest.fixture(scope='module')
 def site(wheel, tmp_path_factory):
@@ -54,7 +59,8 @@ def test_readme_code_works_outside_the_repository(site, python, root, tmp_path):
     section = (root/'README.md').read_text().split('## Use it as a library')[1].split('\n## ')[0]
     code = '\n'.join(re.findall(r'^```python\n(.*?)^```', section, re.M | re.S))
     assert 'pretrained(' in code and 'diffusion_loss(' in code
-    done = python('-c', code + '\nprint(generate.__code__.co_filename, len(sneakers))', PYTHONPATH=str(site), XDG_CACHE_HOME=str(tmp_path))
+    done = python('-c', code + '\nprint(generate.__code__.co_filename, len(sneakers))',
+                  PYTHONPATH=str(site), XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert str(site) in done.stdout and done.stdout.split()[-1] == '4'
 
@@ -64,7 +70,8 @@ def test_installed_wheel_says_what_it_lacks(site, python, tmp_path):
     assert str(site) in done.stdout
     assert 'nowhere is not a folder' in done.stderr.splitlines()[-1]
     done = python('-m', 'ddpm_course.cli', 'sample', PYTHONPATH=str(site), XDG_CACHE_HOME=str(tmp_path))
-    assert done.returncode == 1 and 'copy the folder to' in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 1 and 'copy the folder to' in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 def test_metadata_stands_in_one_place(root):
     assert 'project' not in tomllib.loads((root/'pyproject.toml').read_text())

@@ -1,4 +1,4 @@
-"The documentation site in a real browser: every page, with what must hold for all of them, and then what can be done on them."
+"The documentation site in a real browser: every page, with what must hold for all, and then what can be done on them."
 import functools
 import http.server
 import importlib.util
@@ -15,61 +15,81 @@ sys.path.insert(0, str(ROOT/'docs'/'_ext'))
 import course  # noqa: E402
 
 CHAPTERS = [c.name for c in course.chapters()]
-PAGES = ['index', *CHAPTERS, 'api/index', *(f'api/{m}' for m in course.modules()), *sorted(p.stem for p in (ROOT/'docs'/'pages').glob('*.md')), 'search', '404']
+PAGES = ['index', *CHAPTERS, 'api/index', *(f'api/{m}' for m in course.modules()),
+         *sorted(p.stem for p in (ROOT/'docs'/'pages').glob('*.md')), 'search', '404']
 
 @pytest.fixture(scope='session')
 def site():
     "The address of the site, built and served on loopback"
-    if not importlib.util.find_spec('furo') or not (ROOT/'docs'/'node_modules').exists(): pytest.skip('`make docs` has not been run here')
+    if not importlib.util.find_spec('furo') or not (ROOT/'docs'/'node_modules').exists():
+        pytest.skip('`make docs` has not been run here')
     done = subprocess.run([sys.executable, 'docs/build.py'], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_): pass
 
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=ROOT/'build'/'html'))
+    handler = functools.partial(Quiet, directory=ROOT/'build'/'html')
+    server  = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}/'
     server.shutdown()
 
 @pytest.fixture
 def page(chromium, site):
-    "A window of a desktop, which collects what no page may do"
+    "A window of a desktop; `page.problems` collects what no page may do"
     context = chromium.new_context(viewport=dict(width=1280, height=900), reduced_motion='reduce')
     page = context.new_page()
-    page.wrong = []
-    page.on('request', lambda r: page.wrong.append(f'asks another host: {r.url}') if not r.url.startswith((site, 'data:', 'blob:')) else None)
-    page.on('response', lambda r: page.wrong.append(f'{r.status}: {r.url}') if r.status >= 400 else None)
-    page.on('pageerror', lambda e: page.wrong.append(f'error: {e}'))
-    page.on('console', lambda m: page.wrong.append(f'console: {m.text}') if m.type == 'error' else None)
+    page.problems = []
+
+    def on_request(request):
+        is_ours = request.url.startswith((site, 'data:', 'blob:'))
+        if not is_ours: page.problems.append(f'asks another host: {request.url}')
+    def on_response(response):
+        if response.status >= 400: page.problems.append(f'{response.status}: {response.url}')
+    def on_console(message):
+        if message.type == 'error': page.problems.append(f'console: {message.text}')
+
+    page.on('request',   on_request)
+    page.on('response',  on_response)
+    page.on('console',   on_console)
+    page.on('pageerror', lambda e: page.problems.append(f'error: {e}'))
     page.at = lambda name: page.goto(f'{site}{name}.html', wait_until='load')
     yield page
     context.close()
 
-WHOLE = ('index', 'glossary', 'api/forward')     # pages on which axe looks into every letter of code and formulas: elsewhere they look the same
+# Pages on which axe looks into every letter of code and formulas: elsewhere they look the same.
+WHOLE = ('index', 'glossary', 'api/forward')
 
 def axe(page, name, **options):
-    "What axe finds serious or critical, one a line"
-    where = dict(exclude=[] if name in WHOLE else ['.katex', '.highlight pre'])
-    if not page.evaluate('() => !!window.axe'): page.evaluate((ROOT/'docs'/'node_modules'/'axe-core'/'axe.min.js').read_text(encoding='utf-8'))
-    found = page.evaluate('([where, options]) => axe.run(where, options)', [where, dict(resultTypes=['violations']) | options])['violations']
-    return [f"{v['id']} ({v['impact']}): {n['target']} {n.get('failureSummary', '')[:300]}" for v in found if v['impact'] in ('serious', 'critical') for n in v['nodes'][:3]]
+    "What axe calls serious or critical, one per line"
+    if not page.evaluate('() => !!window.axe'):
+        page.evaluate((ROOT/'docs'/'node_modules'/'axe-core'/'axe.min.js').read_text(encoding='utf-8'))
+    context = dict(exclude=[] if name in WHOLE else ['.katex', '.highlight pre'])
+    options = dict(resultTypes=['violations']) | options
+    report  = page.evaluate('([context, options]) => axe.run(context, options)', [context, options])
+
+    violations = [v for v in report['violations'] if v['impact'] in ('serious', 'critical')]
+    return [f"{v['id']} ({v['impact']}): {node['target']} {node.get('failureSummary', '')[:300]}"
+            for v in violations for node in v['nodes'][:3]]
 
 @pytest.mark.parametrize('name', PAGES)
 def test_page(page, name):
     page.at(name)
     assert page.locator('h1').count() == 1 or name == 'search'
     assert axe(page, name) == []
-    if name not in CHAPTERS or name == '03_forward':                    # chapters are made of the same things: one of them in the dark
+
+    if name not in CHAPTERS or name == '03_forward':       # chapters are made of the same things: one in the dark
         page.emulate_media(color_scheme='dark')
         page.wait_for_timeout(50)
         assert axe(page, name, runOnly=['color-contrast']) == []
+
     page.set_viewport_size(dict(width=390, height=844))
     assert page.evaluate('() => document.documentElement.scrollWidth') <= 390
     page.evaluate("() => document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
     page.wait_for_function("() => [...document.images].every(i => i.complete)")
     assert page.evaluate("() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
-    assert page.wrong == []
+    assert page.problems == []
 
 @pytest.mark.parametrize('name', ['index', 'glossary'])
 def test_no_width_overflows(page, name):
@@ -77,7 +97,8 @@ def test_no_width_overflows(page, name):
     for width in (320, 390, 700, 768, 1000, 1100, 1320, 1600):
         page.set_viewport_size(dict(width=width, height=844))
         assert page.evaluate('() => document.documentElement.scrollWidth') <= width
-        assert page.evaluate("() => document.querySelector('.content').clientWidth") >= min(width, 680)       # no room is given away
+        content = page.evaluate("() => document.querySelector('.content').clientWidth")
+        assert content >= min(width, 680)                               # no room is given away
 
 def test_search_finds_a_word_of_a_formula(page):
     page.at('index')
@@ -86,8 +107,9 @@ def test_search_finds_a_word_of_a_formula(page):
     page.wait_for_selector('#search-results li')
     page.wait_for_function("() => document.querySelector('#search-results .context')")
     assert any('forward process' in t for t in page.locator('#search-results li').all_text_contents())
-    assert '\N{PROPORTIONAL TO}' not in page.locator('#search-results').text_content()         # formulas are quoted once, as TeX
-    assert page.wrong == []
+    results = page.locator('#search-results').text_content()
+    assert '\N{PROPORTIONAL TO}' not in results                     # formulas are quoted once, as TeX
+    assert page.problems == []
 
 def test_menu_on_a_phone(page):
     page.set_viewport_size(dict(width=390, height=844))
@@ -99,7 +121,7 @@ def test_menu_on_a_phone(page):
     link.click()
     page.wait_for_url('**/05_sampling.html')
     assert page.locator('.course-nav .here').inner_text().split()[1] == 'Sampling'
-    assert page.wrong == []
+    assert page.problems == []
 
 def test_navigation_tells_cost(page):
     page.at('index')
@@ -109,14 +131,14 @@ def test_navigation_tells_cost(page):
 def test_frame_slider_moves_by_keyboard(page):
     page.at('03_forward')
     slider = page.locator('.frame-slider').first
-    seen, said = slider.screenshot(), slider.locator('output').text_content()
+    picture, caption = slider.screenshot(), slider.locator('output').text_content()
     slider.locator('input').focus()
     for _ in range(5): page.keyboard.press('ArrowRight')
-    assert slider.locator('output').text_content() != said
-    assert slider.screenshot() != seen
+    assert slider.locator('output').text_content() != caption
+    assert slider.screenshot() != picture
 
 def test_the_film_waits_and_plays(page):
-    page.at('index')                                                # motion is not wanted here, so it shows its end and waits
+    page.at('index')                                       # motion is not wanted here, so it shows its end and waits
     film, button = page.locator('.hero-window'), page.locator('.hero-bar button')
     assert button.get_attribute('aria-label') == 'Play'
     page.locator('.hero-bar input').focus()
@@ -130,24 +152,26 @@ def test_the_film_waits_and_plays(page):
 
 def test_light_and_dark(page):
     page.at('index')
-    ground = lambda: page.evaluate('() => getComputedStyle(document.body).backgroundColor')
-    seen = set()
+    colors = set()
     for _ in range(3):
         page.locator('.theme-toggle-header, .theme-toggle-content').locator('visible=true').first.click()
         page.wait_for_timeout(100)
-        seen.add(ground())
-    assert len(seen) == 2
+        colors.add(page.evaluate('() => getComputedStyle(document.body).backgroundColor'))
+    assert len(colors) == 2
 
 def test_chapter_gives_what_it_promises(page):
     c = course.settings()
     page.at('03_forward')
     assert page.locator('.chapter-head a', has_text='Open in Colab').get_attribute('href') == (
         f"https://colab.research.google.com/github/{c['user']}/{c['repo']}/blob/{c['branch']}/nbs/03_forward.ipynb")
-    with page.expect_download() as got: page.locator('.chapter-head a', has_text='Download').click()
-    assert json.loads(open(got.value.path(), encoding='utf-8').read()) == course.Chapter(ROOT/'nbs'/'03_forward.ipynb').notebook
+    with page.expect_download() as download: page.locator('.chapter-head a', has_text='Download').click()
+    downloaded = json.loads(open(download.value.path(), encoding='utf-8').read())
+    assert downloaded == course.Chapter(ROOT/'nbs'/'03_forward.ipynb').notebook
+
     assert page.locator('.katex').count() > 100 and page.locator('.katex-error').count() == 0
     page.locator('summary', has_text='Answers').click()
     assert page.locator('details[open] li').first.is_visible()
+
     page.locator('.exported a[id=def-add_noise]').click()
     page.wait_for_url('**/api/forward.html#ddpm_course.forward.add_noise')
     entry = page.locator('dl.py.function', has=page.locator('dt[id="ddpm_course.forward.add_noise"]'))
@@ -164,7 +188,7 @@ def test_every_page_can_be_read_from_a_folder(chromium, site):
     assert page.evaluate("() => getComputedStyle(document.querySelector('.course-nav ul')).listStyleType") == 'none'
     page.close()
 
-# ---- what the build itself must refuse: no browser needed ------------------------------------------------------------------
+# ---- what the build itself must refuse: no browser needed ------------------------------------------------------------
 
 @pytest.mark.parametrize('broken, says', [
     ('<h1>a</h1><a href="nowhere.html">b</a>', 'nowhere.html does not exist'),

@@ -1,6 +1,8 @@
 """Keeps the first cell of every chapter: in Colab, and only there, it installs the course where it is missing.
 
-usage: colab.py [notebook …]          without names: every chapter; a notebook that has the cell as it should be is not touched"""
+usage: colab.py [notebook …]
+
+Without names: every chapter. A notebook that has the cell as it should be is not touched."""
 import json
 import sys
 from configparser import ConfigParser
@@ -35,11 +37,15 @@ def source():
     return SOURCE.format(lib_name=c['lib_name'], branch=c['branch'], git_url=c['git_url'])
 
 def keep(path, text):
-    "Put the cell at the top of a notebook, or renew it; returns whether the file was written. Other cells and outputs stay as they are"
-    before = path.read_text(encoding='utf-8')
+    """Put the cell at the top of a notebook, or renew it; returns whether the file was written.
+    Other cells and outputs stay as they are"""
+    before   = path.read_text(encoding='utf-8')
     notebook = json.loads(before)
-    cell = dict(cell_type='code', execution_count=None, id=CELL_ID, metadata={}, outputs=[], source=text.splitlines(keepends=True))
+
+    cell = dict(cell_type='code', execution_count=None, id=CELL_ID, metadata={}, outputs=[],
+                source=text.splitlines(keepends=True))
     notebook['cells'] = [cell, *(c for c in notebook['cells'] if c.get('id') != CELL_ID)]
+
     after = json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
     if after == before: return False
     path.write_text(after, encoding='utf-8')

@@ -1,4 +1,6 @@
-"README.md from nbs/index.ipynb (nbdev's own command needs Quarto).   usage: readme.py [root]"
+"""README.md from nbs/index.ipynb (nbdev's own command needs Quarto).
+
+usage: readme.py [root]"""
 import json
 import re
 import sys
@@ -14,12 +16,14 @@ def cell_markdown(cell):
     source = ''.join(cell['source'])
     if cell['cell_type'] == 'markdown': return from_root(source)
     if re.match(r'#\s*\|\s*hide', source): return ''
+
     parts = [] if re.match(r'#\s*\|\s*echo:\s*false', source) else [f'```python\n{source}\n```']
     for out in cell.get('outputs', []):
         data = out.get('data', {})
         if 'text/markdown' in data:
             parts.append(from_root(''.join(data['text/markdown'])))
             continue
+
         if any(k.startswith('image/') for k in data):
             raise SystemExit('index.ipynb: README.md cannot hold a picture output; write it to images/ and link it')
         text = ''.join(out.get('text', '') or data.get('text/plain', '')).rstrip()
@@ -27,6 +31,7 @@ def cell_markdown(cell):
     return '\n\n'.join(parts)
 
 def write_readme(root):
+    "Write README.md of the repository at `root`"
     notebook = json.loads((root/'nbs'/'index.ipynb').read_text(encoding='utf-8'))
     head = '<!-- made from nbs/index.ipynb by tools/readme.py: edit the notebook -->'
     cells = [m for m in map(cell_markdown, notebook['cells']) if m]

@@ -1,5 +1,6 @@
-"""The Sphinx side: formulas rendered by KaTeX while the site is built (a broken one is a warning, and so an error), pictures with
-their size and loaded when they come into view, the course's own navigation, a description for each page."""
+"""The Sphinx side: formulas rendered by KaTeX while the site is built (a broken one is a warning, and so an error),
+pictures with their size and loaded when they come into view, the course's own navigation,
+a description for each page."""
 import html
 import json
 import re
@@ -14,30 +15,39 @@ log = logging.getLogger(__name__)
 
 class Katex:
     "KaTeX in one node process, asked line by line"
-    def __init__(self): self.process, self.known = None, {}
+    def __init__(self): self.process, self.cache = None, {}
+
+    def start(self):
+        here = Path(__file__).resolve().parent
+        command = ['node', here/'katex.mjs', here.parent/'node_modules']
+        self.process = subprocess.Popen(command, text=True, encoding='utf-8',
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self, tex, display):
-        if (tex, display) not in self.known:
-            if self.process is None:
-                here = Path(__file__).resolve().parent
-                self.process = subprocess.Popen(['node', here/'katex.mjs', here.parent/'node_modules'], text=True, encoding='utf-8',
-                                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if (tex, display) not in self.cache:
+            if self.process is None: self.start()
             self.process.stdin.write(json.dumps(dict(tex=tex, display=display)) + '\n')
             self.process.stdin.flush()
-            self.known[tex, display] = json.loads(self.process.stdout.readline())
-        return self.known[tex, display]
+            self.cache[tex, display] = json.loads(self.process.stdout.readline())
+        return self.cache[tex, display]
 
     def close(self, *_):
-        if self.process: self.process.stdin.close(); self.process.wait(); self.process = None
+        if not self.process: return
+        self.process.stdin.close()
+        self.process.wait()
+        self.process = None
 
 katex = Katex()
 
 def formula(self, node, display):
+    "Add a formula to the page; one that KaTeX cannot read is a warning"
     tex = node.astext()
-    said = katex(tex, display)
-    if 'error' in said: log.warning('KaTeX: %s\n%s', said['error'], tex, location=node)
-    body = said.get('html') or f'<code>{html.escape(tex)}</code>'
-    self.body.append(f'<div class="math"{self_id(node)}>{body}</div>' if display else f'<span class="math">{body}</span>')
+    answer = katex(tex, display)
+    if 'error' in answer: log.warning('KaTeX: %s\n%s', answer['error'], tex, location=node)
+
+    body = answer.get('html') or f'<code>{html.escape(tex)}</code>'
+    if display: self.body.append(f'<div class="math"{self_id(node)}>{body}</div>')
+    else:       self.body.append(f'<span class="math">{body}</span>')
 
 def self_id(node): return f' id="{node["ids"][0]}"' if node.get('ids') else ''
 
@@ -60,29 +70,36 @@ def size_of(path):
 
 def finish_pictures(page, folder):
     "Width, height and lazy loading for every picture of a page: nothing jumps while it loads"
-    seen = 0
-    def one(m):
-        nonlocal seen
-        tag, seen = m[0], seen + 1
+    count = 0
+    def finish(m):
+        nonlocal count
+        tag, count = m[0], count + 1
         src = re.search(r'src="([^"]+)"', tag)
         if not src or src[1].startswith('data:'): return tag
-        extra = '' if 'loading=' in tag or seen < 2 else ' loading="lazy"'
-        file = (folder/html.unescape(src[1]))
-        size = size_of(file) if file.exists() else None
+
+        extra = '' if 'loading=' in tag or count < 2 else ' loading="lazy"'
+        file  = folder/html.unescape(src[1])
+        size  = size_of(file) if file.exists() else None
         if size and 'width=' not in tag: extra += ' width="%d" height="%d"' % size
         tag = tag.rstrip('/> ') + extra + ' decoding="async">'
-        wide = size and size[0] > 450 and re.search(r'_images/[0-9a-f]{32,}', src[1])        # a figure: on a phone it is looked at by itself
-        return f'<a class="zoom" href="{src[1]}">{tag}</a>' if wide else tag
-    return re.sub(r'<img\b[^>]*>', one, page)
+
+        # A wide figure is looked at by itself on a phone.
+        is_figure = re.search(r'_images/[0-9a-f]{32,}', src[1])
+        return f'<a class="zoom" href="{src[1]}">{tag}</a>' if size and size[0] > 450 and is_figure else tag
+
+    return re.sub(r'<img\b[^>]*>', finish, page)
 
 def description(app, pagename, templatename, context, doctree):
+    "What the templates of a page need: its description, and the parts of the course"
     chapter = next((c for c in course.chapters() if c.name == pagename), None)
     text = course.plain(chapter.goal) if chapter else course.settings()['description']
-    context['metatags'] = context.get('metatags', '') + f'\n<meta name="description" content="{html.escape(text, quote=True)}">'
+    meta = f'\n<meta name="description" content="{html.escape(text, quote=True)}">'
+    context['metatags'] = context.get('metatags', '') + meta
     context['course_parts'], context['course_pages'] = course.parts(), app.config.course_pages
     context['chapter'] = chapter
 
-def built(app, error):
+def finish_site(app, error):
+    "After the build: pictures, and the end of KaTeX"
     katex.close()
     if error or app.builder.format != 'html': return
     out = Path(app.outdir)
@@ -95,5 +112,5 @@ def setup(app):
     app.add_config_value('course_pages', [], 'html')
     app.add_html_math_renderer('katex', (inline, None), (block, None))
     app.connect('html-page-context', description)
-    app.connect('build-finished', built)
+    app.connect('build-finished', finish_site)
     return dict(version='1', parallel_read_safe=True, parallel_write_safe=False)

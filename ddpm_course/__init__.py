@@ -1,5 +1,5 @@
-"""Denoising diffusion: a course whose chapters are these modules. What is used most can be imported from here, and each name
-brings its module along only when it is asked for, so `import ddpm_course` costs nothing."""
+"""Denoising diffusion: a course whose chapters are these modules. What is used most can be imported from here; a name
+brings its module along when it is asked for, so `import ddpm_course` costs nothing."""
 __version__ = "0.1.0"
 
 _modules = dict(

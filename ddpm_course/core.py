@@ -4,7 +4,7 @@
 __all__ = ['in_test', 'full_or_quick', 'seed_all', 'rng', 'fork_seeded_rng', 'pick_device', 'bf16_is_right', 'bf16_is_fast',
            'pick_precision', 'autocast', 'device_of', 'to_uint8', 'make_grid', 'show_images', 'film_strip',
            'atomic_write', 'save_gif', 'save_image_grid', 'save_figure', 'FrameSlider', 'progress', 'writable_folder',
-           'check_name', 'normalise_name', 'look_up', 'to_spec', 'pick_arguments', 'map_tensors']
+           'check_name', 'normalise_name', 'look_up', 'to_spec', 'pick_arguments', 'map_tensors', 'take_samples']
 
 # %% ../nbs/00_core.ipynb #b2e10564
 import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, os, random, secrets, tempfile, warnings
@@ -447,6 +447,14 @@ def map_tensors(
     if isinstance(c, dict): return {k: map_tensors(f, v, *(m[k] for m in more)) for k, v in c.items()}
     if isinstance(c, (tuple, list)): return tuple(map_tensors(f, *vs) for vs in zip(c, *more, strict=True))
     raise TypeError(f'a condition is a tensor, or a tuple or dict of tensors, and this is {type(c).__name__}')
+
+def take_samples(
+    c,            # a condition of any form, batch first
+    index,        # which samples: a tensor of indices
+    device=None,  # where they shall be (default: where they are)
+):
+    "The samples at `index` of each tensor of a condition"
+    return map_tensors(lambda v: v[index.to(v.device)].to(v.device if device is None else device), c)
 
 # %% ../nbs/00_core.ipynb #671dacd8
 def is_main_process() -> bool:

@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image, ImageOps
 
 from . import core
-from .core import atomic_write, look_up, map_tensors, normalise_name, rng
+from .core import atomic_write, look_up, normalise_name, rng, take_samples
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
@@ -343,7 +343,7 @@ def batches(
             index = shuffled(epoch)[first:first + per_process]
             if len(index) < per_process:                              # the rest comes from the next shuffle
                 index = torch.cat([index, shuffled(epoch + 1)[:per_process - len(index)]])
-            yield encode(data.images[index].to(device)), map_tensors(lambda v: v[index].to(device), data.labels)
+            yield encode(data.images[index].to(device)), take_samples(data.labels, index, device)
 
     return stream()
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .core import device_of, look_up, map_tensors, pick_arguments, progress, rng
+from .core import device_of, look_up, map_tensors, pick_arguments, progress, rng, take_samples
 from .denoiser import unwrap
 from .forward import Level, add_noise, last_time, noise_in, prior_std, time_at
 
@@ -245,11 +245,9 @@ def generate(
     samples = []
     with eval_mode(denoise), progress(total=-(-n//batch_size)*(len(ts) - 1), desc='sampling') as bar:
         for batch in torch.arange(n).split(batch_size):
-            randn = _noise_for(seed, batch.tolist(), device)
-            x = _start(denoise, randn(shape), ts[0], None if init is None else init[batch])
-            batch_c = map_tensors(lambda v: v[batch.to(v.device)].to(device), c)
-            for step in sampler(denoise, x, ts, batch_c, randn=lambda like: randn(like.shape[1:]), **kwargs):
-                bar.update()
+            noise = _SampleNoise(seed, batch.tolist(), device)
+            x = _start(denoise, noise.draw(shape), ts[0], take_samples(init, batch))
+            for step in sampler(denoise, x, ts, take_samples(c, batch, device), randn=noise, **kwargs): bar.update()
             samples.append(step.x.cpu())
 
     samples = torch.cat(samples)
@@ -266,10 +264,15 @@ def _sample_shape(denoise, shape, init, n):
         raise ValueError('this denoiser does not say the shape of its samples: pass one, such as shape=(1, 28, 28)')
     return tuple(shape)
 
-def _noise_for(seed, indices, device):
-    "A function shape -> standard normal noise, one generator per sample, so that batches do not matter"
-    generators = [rng(seed, 'sample', i) for i in indices]
-    return lambda shape: torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+class _SampleNoise:
+    "Standard normal noise from one generator per sample, so that batches do not matter; called like torch.randn_like"
+    def __init__(self, seed, indices, device):
+        self.generators, self.device = [rng(seed, 'sample', i) for i in indices], device
+
+    def draw(self, shape):
+        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
+    def __call__(self, like): return self.draw(like.shape[1:])
 
 def _start(denoise, noise, t, init=None):
     "What sampling starts from at time t: noise of the prior's standard deviation, or `init` with noise added"

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 from .core import (autocast, check_format, device_of, fork_seeded_rng, map_tensors, pick_device,
-                              pick_precision, quarantine, rng, sha256, world_size, writable_folder)
+                              pick_precision, rng, sha256, take_samples, world_size, writable_folder)
 from .denoiser import Denoiser, Target, diffusion_loss, unwrap
 from .forward import last_time, time_at
 from .pretrained import read_weights, save_pretrained, to_config
@@ -210,8 +210,7 @@ class ValidationLoss:
         c = self.c if denoiser.null else None
         with eval_mode(denoiser), autocast(device):
             for i in torch.arange(len(self.x0)).split(self.batch_size):
-                x0, u, eps = (v[i].to(device) for v in (self.x0, self.u, self.eps))
-                batch_c = map_tensors(lambda v: v[i].to(device), c)
+                x0, batch_c, u, eps = take_samples((self.x0, c, self.u, self.eps), i, device)
                 losses.append(diffusion_loss(denoiser, x0, batch_c, uniform(u, denoiser.schedule), eps))
         return torch.cat(losses).double().mean().item()
 
@@ -509,16 +508,17 @@ class GradientStep:
 
     def gradient(self, denoiser, batch, key):
         "Add up the gradients of micro-batches; returns the mean loss"
-        x0, c, t, eps = batch
-        total, chunks = 0., torch.arange(len(x0), device=x0.device).chunk(self.accumulate)
-        for k, i in enumerate(chunks):
+        n, device = len(batch[0]), batch[0].device
+        total, chunks = 0., torch.arange(n, device=device).chunk(self.accumulate)
+        for k, index in enumerate(chunks):
             is_last = k == len(chunks) - 1
             quiet = contextlib.nullcontext() if is_last else self.accelerator.no_sync(denoiser.net)
-            with quiet, fork_seeded_rng(*key, k, device=x0.device):
-                with autocast(x0.device, self.precision):
-                    losses = self.loss(denoiser, x0[i], map_tensors(lambda v: v[i], c), t[i], eps[i])
-                    if self.weight: losses = losses*self.weight(*denoiser.schedule(t[i]))
-                    micro_loss = losses.sum()/len(x0)
+            with quiet, fork_seeded_rng(*key, k, device=device):
+                with autocast(device, self.precision):
+                    x0, c, t, eps = take_samples(batch, index)
+                    losses = self.loss(denoiser, x0, c, t, eps)
+                    if self.weight: losses = losses*self.weight(*denoiser.schedule(t))
+                    micro_loss = losses.sum()/n
                 self.accelerator.backward(self.scaler.scale(micro_loss))
             total = total + micro_loss.detach()
         return self.accelerator.reduce(total, 'mean').item()

@@ -114,7 +114,7 @@ def test_goes_on_with_another_number_of_processes(run, tmp_path):
     assert max((a - b).abs().max().item() for a, b in zip(one, two, strict=True)) < 1e-3
 
 def test_a_checkpoint_of_the_version_before_goes_on(run, tmp_path):
-    "tests/format_1 was written by the code before the network's layers and the checkpoint's parts had their names of today"
+    "tests/format_1 was written before the network's layers and the checkpoint's parts had their names of today"
     shutil.copytree(TINY.with_name('format_1'), tmp_path/'old')
     options = '--dims', 8, '--steps', 6, '--checkpoint-every', 3
     for folder in ('old', 'new'):

@@ -58,7 +58,7 @@ def test_help_lists_the_names_in_the_open_tables(say):
         assert line in ' '.join(out.split()), line
     assert 'log_snr' in say('sample --help')[1] and '--net' not in say('sample --help')[1]
 
-@pytest.mark.parametrize('words', ['', '--help', 'models --help', 'resume --help', 'sample --stps 4'])
+@pytest.mark.parametrize('words', ['', '--help', 'train --help', 'models --help', 'sample --stps 4'])
 def test_the_start_needs_no_torch(python, words):
     "Only the help of commands whose options hold names of tables looks into them"
     script = ('import contextlib, io, sys\nfrom ddpm_course.cli import main\n'

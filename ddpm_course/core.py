@@ -4,10 +4,11 @@
 __all__ = ['in_test', 'full_or_quick', 'seed_all', 'rng', 'fork_seeded_rng', 'pick_device', 'bf16_is_right', 'bf16_is_fast',
            'pick_precision', 'autocast', 'device_of', 'to_uint8', 'make_grid', 'show_images', 'film_strip',
            'atomic_write', 'save_gif', 'save_image_grid', 'save_figure', 'FrameSlider', 'progress', 'writable_folder',
-           'check_name', 'normalise_name', 'look_up', 'to_spec', 'pick_arguments', 'map_tensors', 'take_samples']
+           'check_name', 'normalise_name', 'Registry', 'look_up', 'to_spec', 'pick_arguments', 'map_tensors',
+           'take_samples']
 
 # %% ../nbs/00_core.ipynb #b2e10564
-import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, os, random, secrets, tempfile, warnings
+import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, os, random, re, secrets, tempfile, warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -376,6 +377,25 @@ def normalise_name(name) -> str:
     return str(name).strip().lower().replace('-', '_').replace(' ', '_')
 
 # %% ../nbs/00_core.ipynb #47cfe3bd
+class Registry(dict):
+    "Registry of named parts, a dict that only grows: a name that is taken is refused with a ValueError"
+    def __init__(
+        self,
+        kind,    # of part, for error messages: 'schedule'
+        **rows,  # name -> part
+    ):
+        super().__init__(rows)
+        self.kind = kind
+
+    def __setitem__(self, name, part):
+        definition = lambda thing: (getattr(thing, '__module__', None), getattr(thing, '__qualname__', None))
+        is_rerun = name in self and definition(part)[1] and definition(part) == definition(self[name])
+        if name in self and not is_rerun:                    # to run a notebook's cell again is no mistake
+            raise ValueError(f'there is a {self.kind} {name!r} already: choose another name, or `del` that row first')
+        if not re.fullmatch(r'[\w-]+', str(name)):
+            raise ValueError(f'the name of a {self.kind} is made of letters, digits, - and _, and {name!r} is not')
+        super().__setitem__(name, part)
+
 def _parse_spec(spec):
     "'name' or 'name(argument=value, …)' as (name, arguments); the values are plain literals"
     name, bracket, rest = str(spec).partition('(')

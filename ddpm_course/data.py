@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image, ImageOps
 
 from . import core
-from .core import atomic_write, look_up, normalise_name, rng, take_samples
+from .core import Registry, atomic_write, look_up, normalise_name, rng, take_samples
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
@@ -264,7 +264,7 @@ def _read_picture(file, size, channels):
         raise ValueError(f'{file} cannot be read as a picture ({e}): remove or replace it') from e
 
 # %% ../nbs/01_data.ipynb #8eabdb23
-datasets = dict(fashion_mnist=fashion_mnist, mnist=mnist, cifar10=cifar10)
+datasets = Registry('data set', fashion_mnist=fashion_mnist, mnist=mnist, cifar10=cifar10)
 
 def load_data(
     name: str,      # of a row of `datasets`

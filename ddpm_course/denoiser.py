@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .core import check_floating, check_same_shape, look_up
+from .core import Registry, check_floating, check_same_shape, look_up
 from .forward import _tensor, add_noise, at, last_time
 
 # %% ../nbs/04_denoiser.ipynb #c78ba3c7
@@ -28,7 +28,8 @@ def _require_signal(alpha):
                          'or use the v target')
     return alpha
 
-targets = dict(
+targets = Registry(
+    'target',
     x0   = Target(lambda x0, eps, alpha, sigma: x0,
                   lambda out, x, alpha, sigma: out),
     eps  = Target(lambda x0, eps, alpha, sigma: eps,

@@ -23,7 +23,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from .config import Config, Sampling
-from .core import atomic_write, autocast, check_format, check_name, device_of, is_main_process, look_up
+from .core import Registry, atomic_write, autocast, check_format, check_name, device_of, is_main_process
+from .core import look_up
 from .core import make_grid, moving_average, pick_device, print0, progress, quarantine, read_json
 from .core import save_figure, save_gif, save_image_grid, sha256, show_images, world_size, writable_folder
 from .core import write_json
@@ -201,7 +202,8 @@ def trackio_tracker(run, done):
     return TrackioTracker('ddpm_course', name=run.name)
 
 # %% ../nbs/12_experiment.ipynb #dd003e4a
-trackers = dict(               # name -> (run, steps that are done) -> a tracker of Accelerate
+trackers = Registry(           # name -> (run, steps that are done) -> a tracker of Accelerate
+    'tracker',
     tensorboard = tensorboard_tracker,
     wandb       = wandb_tracker,
     trackio     = trackio_tracker)

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 
-from .core import check_floating, check_same_shape
+from .core import Registry, check_floating, check_same_shape
 
 # %% ../nbs/03_forward.ipynb #4c01ef0b
 class Level(NamedTuple):
@@ -200,7 +200,8 @@ def ve(t, sigma_min=.002, sigma_max=80.) -> Level:
     return _level_like(t, torch.ones_like(u), sigma_min*(sigma_max/sigma_min)**u)
 
 # %% ../nbs/03_forward.ipynb #1e34dbfc
-schedules = dict(
+schedules = Registry(
+    'schedule',
     linear       = Betas(linear_betas()),
     cosine       = cosine,
     cosine_betas = Betas(cosine_betas()),

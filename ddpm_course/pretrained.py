@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from .core import atomic_write, check_format, look_up, sha256, to_spec
+from .core import Registry, atomic_write, check_format, look_up, sha256, to_spec
 from .data import cache_folder, repo_data
 from .denoiser import Denoiser, find_target, targets, unwrap
 from .forward import Betas, schedules
@@ -19,7 +19,7 @@ from .unet import UNet
 
 # %% ../nbs/07_pretrained.ipynb #49774647
 MODEL_FORMAT = 2             # of the folder that save_pretrained writes; one more when an old reader would misread it
-networks = dict(UNet=UNet)   # name in config.json -> class, or 'package.module:Class'
+networks = Registry('network', UNet=UNet)   # name in config.json -> class, or 'package.module:Class'
 
 def to_config(denoiser, recipe=None, class_names=None) -> dict:
     "All of a denoiser but its weights, as plain numbers and words. Raises ValueError for what a file cannot say"

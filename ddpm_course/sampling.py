@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .core import device_of, look_up, map_tensors, pick_arguments, progress, rng, take_samples
+from .core import Registry, device_of, look_up, map_tensors, pick_arguments, progress, rng, take_samples
 from .denoiser import unwrap
 from .forward import Level, add_noise, last_time, noise_in, prior_std, time_at
 
@@ -307,8 +307,9 @@ def log_snr_spacing(schedule, n, ratio_min=.002):
     "Times evenly spaced in the log signal-to-noise ratio, as in Lu et al. (2022), section 3.4: (n+1,)"
     return _spaced_in(schedule, n, torch.log, torch.exp, ratio_min)
 
-samplers = dict(ddpm=ddpm, ddim=ddim)
-spacings = dict(uniform=uniform_spacing, quadratic=quadratic_spacing, karras=karras_spacing, log_snr=log_snr_spacing)
+samplers = Registry('sampler', ddpm=ddpm, ddim=ddim)
+spacings = Registry('spacing', uniform=uniform_spacing, quadratic=quadratic_spacing, karras=karras_spacing,
+                    log_snr=log_snr_spacing)
 
 # %% ../nbs/05_sampling.ipynb #ce69a3a9
 def _sampler_arguments(sampling):

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from .core import (autocast, check_format, device_of, fork_seeded_rng, map_tensors, pick_device,
+from .core import (Registry, autocast, check_format, device_of, fork_seeded_rng, map_tensors, pick_device,
                               pick_precision, rng, sha256, take_samples, world_size, writable_folder)
 from .denoiser import Denoiser, Target, diffusion_loss, unwrap
 from .forward import last_time, time_at
@@ -54,7 +54,8 @@ def log_normal(u, schedule, mean=-1.2, std=1.2):
     "Log-normal noise levels, Karras et al. (2022), table 1: log(sigma/alpha) is Gaussian"
     return time_at(schedule, -2*_gaussian(u, mean, std)).to(u).clamp(max=last_time(schedule))
 
-time_distributions = dict(uniform=uniform, logit_normal=logit_normal, log_normal=log_normal)   # (u, schedule) -> t
+time_distributions = Registry('time distribution', uniform=uniform, logit_normal=logit_normal,    # (u, schedule) -> t
+                              log_normal=log_normal)
 
 # %% ../nbs/08_training.ipynb #595acb5e
 def constant(p):
@@ -75,8 +76,8 @@ def onecycle(p, rise=.3, low=1/25, end=1e-4/25):
     if p < rise: return 1 + (low - 1)*cosine_decay(p/rise)
     return end + (1 - end)*cosine_decay((p - rise)/(1 - rise))
 
-lr_schedules = dict(constant=constant, linear=linear_decay, half=partial(linear_decay, hold=.5),
-                    cosine=cosine_decay, onecycle=onecycle)
+lr_schedules = Registry('lr schedule', constant=constant, linear=linear_decay, half=partial(linear_decay, hold=.5),
+                        cosine=cosine_decay, onecycle=onecycle)
 
 # %% ../nbs/08_training.ipynb #7fbd58c3
 def newton_schulz(
@@ -127,7 +128,7 @@ class Muon(torch.optim.AdamW):
                 if p.grad is not None and self.is_matrix(p): self.step_matrix(p, group['lr'], group['weight_decay'])
         super().step()
 
-optimizers = dict(adamw=partial(torch.optim.AdamW, fused=True), muon=Muon)
+optimizers = Registry('optimizer', adamw=partial(torch.optim.AdamW, fused=True), muon=Muon)
 
 # %% ../nbs/08_training.ipynb #32d409b5
 def _weights(module):

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core import check_floating, check_name
+from .core import Registry, check_floating, check_name
 
 # %% ../nbs/06_unet.ipynb #6ea3dd16
 @lru_cache(maxsize=64)
@@ -202,8 +202,8 @@ def _check_input(net, x, t, c=None):
     if c is not None: _check_labels(net, x, c)
 
 # %% ../nbs/06_unet.ipynb #69c7bf08
-block_types     = dict(resnet=ResBlock)                            # (in_channels, out_channels, emb_channels, dropout)
-attention_types = dict(linear=LinearAttention, softmax=Attention)  # (channels, heads)
+block_types     = Registry('block type', resnet=ResBlock)  # (in_channels, out_channels, emb_channels, dropout)
+attention_types = Registry('attention type', linear=LinearAttention, softmax=Attention)  # (channels, heads)
 
 class UNet(nn.Module):
     """U-Net of DDPM (Ho et al. 2020, appendix B) with scale-shift ResNet blocks and linear attention:

@@ -205,6 +205,12 @@ def test_a_name_or_argument_that_there_is_not(trained, changes, said):
     with pytest.raises(ValueError, match=said.replace('(', r'\(').replace(')', r'\)')) as e: trained(**changes)
     assert '\n' not in str(e.value)
 
+@pytest.mark.parametrize('table', TABLES, ids=lambda table: table.kind)
+def test_a_name_that_is_taken(table):
+    name, row = next(iter(table.items()))
+    with pytest.raises(ValueError, match=f"there is a {table.kind} '{name}' already"): table[name] = object()
+    assert table[name] is row
+
 def test_a_spacing_that_does_not_descend(trained):
     spacings['up'] = lambda schedule, n: torch.linspace(0, 1, n + 1)
     with pytest.raises(ValueError, match='each below the one before'): drawn(trained(), spacing='up')

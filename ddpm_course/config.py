@@ -82,8 +82,8 @@ class Record:
     def look_up(self, field):
         "Row that a field names, with its arguments: see `core.look_up`. Imports its table. Raises ValueError"
         from ddpm_course.core import look_up                         # late, since core imports torch
-        kind = tables[field].split('.')[1].removesuffix('s')         # 'training.lr_schedules' holds rows of the kind …
-        return look_up(_open_table(field, load=True), getattr(self, field), kind.replace('_', ' '))    # … 'lr schedule'
+        table = _open_table(field, load=True)
+        return look_up(table, getattr(self, field), table.kind)
 
     def check(self):
         "This record, after every name in it was looked up, whatever has to be imported for it. Raises ValueError"

@@ -377,8 +377,15 @@ def normalise_name(name) -> str:
     return str(name).strip().lower().replace('-', '_').replace(' ', '_')
 
 # %% ../nbs/00_core.ipynb #47cfe3bd
+def _definition(part):
+    "Where a part was defined, which tells a cell that is run again from another part; None for no function or class"
+    part = part.func if isinstance(part, partial) else part
+    name, code = getattr(part, '__qualname__', None), getattr(part, '__code__', None)
+    if name and '<lambda>' in name: return code.co_filename, code.co_firstlineno
+    return name and (part.__module__, name)
+
 class Registry(dict):
-    "Registry of named parts, a dict that only grows: a name that is taken is refused with a ValueError"
+    "Registry of named parts: a dict in which a name that is taken is refused with a ValueError"
     def __init__(
         self,
         kind,    # of part, for error messages: 'schedule'
@@ -388,32 +395,41 @@ class Registry(dict):
         self.kind = kind
 
     def __setitem__(self, name, part):
-        definition = lambda thing: (getattr(thing, '__module__', None), getattr(thing, '__qualname__', None))
-        is_rerun = name in self and definition(part)[1] and definition(part) == definition(self[name])
+        is_rerun = name in self and _definition(part) and _definition(part) == _definition(self[name])
         if name in self and not is_rerun:                    # to run a notebook's cell again is no mistake
             raise ValueError(f'there is a {self.kind} {name!r} already: choose another name, or `del` that row first')
         if not re.fullmatch(r'[\w-]+', str(name)):
             raise ValueError(f'the name of a {self.kind} is made of letters, digits, - and _, and {name!r} is not')
         super().__setitem__(name, part)
 
+    def update(self, *args, **kwargs):
+        for name, part in dict(*args, **kwargs).items(): self[name] = part
+
+    def __ior__(self, other):
+        self.update(other)
+        return self
+
 def _parse_spec(spec):
     "'name' or 'name(argument=value, …)' as (name, arguments); the values are plain literals"
     name, bracket, rest = str(spec).partition('(')
     if not bracket: return name.strip(), {}
     try:
-        call = ast.parse(f'f({rest}', mode='eval').body
-        if call.args: raise ValueError
+        call  = ast.parse(f'f({rest}', mode='eval').body
+        names = [k.arg for k in call.keywords]
+        if call.args or None in names or len(set(names)) < len(names) or not isinstance(call.func, ast.Name):
+            raise ValueError
         return name.strip(), {k.arg: ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, AttributeError):
         raise ValueError(f"{spec!r} is not a name, nor a name with arguments such as 've(sigma_max=157)'") from None
 
 def look_up(
     table: dict,  # name -> thing; a string 'package.module:name' is imported when it is asked for
-    spec: str,    # a name, or a name with arguments
+    spec: str,    # a name, in any spelling (capitals, dashes), or a name with arguments
     kind: str,    # of thing, for error messages: 'schedule'
 ):                # the row, or with arguments `functools.partial(row, **arguments)`
-    "Look up a name in a table. Raises ValueError for an unknown name, and for arguments that the row does not take"
+    "Look up a name in a table. Raises ValueError for an unknown name, and for arguments that are no settings of a row"
     name, arguments = _parse_spec(spec)
+    if name not in table: name = {normalise_name(row): row for row in table}.get(normalise_name(name), name)
     row = table[check_name(name, table, kind)]
     if isinstance(row, str):
         module, _, attribute = row.partition(':')
@@ -422,7 +438,10 @@ def look_up(
 
     if not callable(row):
         raise ValueError(f'the {kind} {name} takes no arguments, and was given {", ".join(arguments)}')
-    pick_arguments(row, arguments, {}, f'the {kind} {name}')
+    settings = pick_arguments(row, arguments, {}, f'the {kind} {name}')
+    required = [p.name for p in inspect.signature(row).parameters.values() if p.default is p.empty]
+    if wrong := [k for k in settings if k in required]:
+        raise ValueError(f'{", ".join(wrong)} is no setting of the {kind} {name}: it is given when the {kind} is used')
     return partial(row, **arguments)
 
 def to_spec(
@@ -432,12 +451,18 @@ def to_spec(
 ) -> str:
     "Inverse of `look_up`: the name of a thing, with its arguments. Raises ValueError when it has none"
     row, arguments = (thing.func, thing.keywords) if isinstance(thing, partial) else (thing, {})
+    arguments = {k: v.item() if hasattr(v, 'item') else v for k, v in arguments.items()}
     home = f'{getattr(row, "__module__", "")}:{getattr(row, "__qualname__", "")}'
     for name, known in table.items():
         if known is thing: return name                  # a row that is a partial itself
     for name, known in table.items():
-        if known is row or known == home:
-            return name + (f'({", ".join(f"{k}={v!r}" for k, v in arguments.items())})' if arguments else '')
+        if known is not row and known != home: continue
+        spec = name + (f'({", ".join(f"{k}={v!r}" for k, v in arguments.items())})' if arguments else '')
+        try: is_readable = _parse_spec(spec) == (name, arguments)
+        except ValueError: is_readable = False
+        if not is_readable or getattr(thing, 'args', ()):
+            raise ValueError(f'the arguments of {spec} cannot be written down: give plain values, by name')
+        return spec
     raise ValueError(f'the {kind} {thing!r} is not in its table of names ({", ".join(table)}), '
                      'so no file can say which it is: add a row first')
 
@@ -461,7 +486,7 @@ def map_tensors(
     c,       # a tensor, a tuple, list or dict of such (nested if need be), or None
     *more,   # of the form of c: their tensors are further arguments of f
 ):
-    "Apply a function to each tensor of a condition and keep its form. Raises TypeError for anything else in it"
+    "Tree map: a function applied to each tensor of a condition, which keeps its form. Raises TypeError otherwise"
     if c is None: return None
     if torch.is_tensor(c): return f(c, *more)
     if isinstance(c, dict): return {k: map_tensors(f, v, *(m[k] for m in more)) for k, v in c.items()}

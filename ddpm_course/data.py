@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image, ImageOps
 
 from . import core
-from .core import Registry, atomic_write, look_up, normalise_name, rng, take_samples
+from .core import Registry, atomic_write, look_up, rng, take_samples
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
@@ -272,7 +272,7 @@ def load_data(
     **kwargs,       # root, full, download, and what else that loader takes
 ) -> ImageSet:
     "Load a data set by its name. Raises ValueError for an unknown name, and what the loader raises"
-    return look_up(datasets, normalise_name(name), 'data set')(split, **kwargs)
+    return look_up(datasets, name, 'data set')(split, **kwargs)
 
 # %% ../nbs/01_data.ipynb #0e786193
 def subset(
@@ -283,6 +283,8 @@ def subset(
     "Some classes of a data set, or some images per class. Raises ValueError for an unknown class or if nothing is left"
     if per_class is not None and per_class < 1:
         raise ValueError(f'per_class is at least 1, not {per_class}')
+    if not torch.is_tensor(data.labels) or data.class_names is None:
+        raise ValueError(f'{data.name} has no classes to choose from')
 
     keep = [(data.labels == k).nonzero()[:per_class, 0] for k in _class_numbers(data, classes)]
     if not sum(len(index) for index in keep):

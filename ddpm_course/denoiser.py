@@ -109,7 +109,7 @@ class Denoiser(nn.Module):
         raise ValueError(f'the network answers {tuple(out.shape)} to an input of {tuple(x.shape)}: they must be equal')
 
     def forward(self, x, t, c=None) -> Tensor:
-        "The guess of x0; arguments as for `raw`"
+        "Prediction of x0, of the shape of x; arguments as for `raw`"
         prediction, _ = self.split(self.raw(x, t, c), x)
         return self.target.to_x0(prediction, x, *at(self.schedule, t, x))
 
@@ -121,7 +121,7 @@ def diffusion_loss(
     t=None,           # times, one or (b,); default: uniform in (0, 1), and no later than `last_time`
     eps=None,         # the noise, of the shape of x0; default: standard normal
 ) -> Tensor:          # (b,): the mean squared error of each sample, to weigh, to average, to draw against t
-    "Ho et al. (2020), eq. 14, for any target and schedule. Raises ValueError on integers, NaN and unequal shapes"
+    "Denoising loss (L_simple), Ho et al. (2020), eq. 14, for any target. Raises ValueError for integers, NaN, shapes"
     check_floating(x0, 'clean samples')
     if not len(x0): raise ValueError('a loss needs samples, and x0 has none')
     if not x0.isfinite().all(): raise ValueError('x0, the clean samples, contains NaN or infinity')
@@ -137,7 +137,7 @@ def diffusion_loss(
 
 # %% ../nbs/04_denoiser.ipynb #0087183a
 class GaussianDenoiser:
-    "The exact E[x0 | x] when the data are N(mean, std²), in every pixel independently"
+    "Optimal denoiser, the posterior mean E[x0 | x], for data that are N(mean, std²) in every pixel independently"
     def __init__(
         self,
         mean,      # a number
@@ -156,7 +156,7 @@ class GaussianDenoiser:
 
 # %% ../nbs/04_denoiser.ipynb #694d2874
 class MixtureDenoiser:
-    "The exact E[x0 | x] when the data are a mixture of isotropic Gaussians; std 0 makes a component a point"
+    "Optimal denoiser, the posterior mean E[x0 | x], for a mixture of isotropic Gaussians; std 0 makes a point"
     def __init__(
         self,
         weights,   # (k,), 0 or more; scaled to sum 1

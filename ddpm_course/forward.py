@@ -29,7 +29,7 @@ def add_noise(
     eps: Tensor,   # standard normal noise of the same shape
     level: Level,  # numbers, or tensors that broadcast against x0: see `at`
 ) -> Tensor:
-    "Ho et al. (2020), eq. 4: x = alpha*x0 + sigma*eps. Raises ValueError when x0 and eps do not belong together"
+    "Forward process q(x_t | x_0), Ho et al. (2020), eq. 4: alpha*x0 + sigma*eps. Raises ValueError for unequal shapes"
     check_same_shape('each picture needs noise of its own shape: x0 and eps', x0, eps)
     return level.alpha*x0 + level.sigma*eps
 
@@ -66,7 +66,7 @@ def linear_betas(
     start=1e-4,  # the first and the last beta, for T = 1000: they are scaled by 1000/T,
     end=.02,     # so that abar_T hardly depends on T
 ) -> Tensor:     # (T,), float64
-    "Ho et al. (2020), section 4: betas that grow linearly. Raises ValueError if one reaches 1"
+    "Linear beta schedule, Ho et al. (2020), section 4. Raises ValueError if a beta reaches 1"
     _check_T(T)
     if T == 1: start = (start + end)/2
     rate = torch.linspace(start, end, int(T), dtype=torch.float64)
@@ -89,7 +89,7 @@ def cosine_betas(
     offset=.008,    # the s of the paper, which keeps the first betas from being tiny
     max_beta=.999,  # larger betas are clipped to this
 ) -> Tensor:        # (T,), float64
-    "Nichol & Dhariwal (2021), eq. 17: abar is a squared cosine. Raises ValueError as `betas_from_abar`"
+    "Cosine beta schedule, Nichol & Dhariwal (2021), eq. 17: abar is a squared cosine. Raises as `betas_from_abar`"
     return betas_from_abar(lambda u: ((u + offset)/(1 + offset)*math.pi/2).cos()**2, T, max_beta)
 
 # %% ../nbs/03_forward.ipynb #32dbaf19
@@ -100,7 +100,7 @@ def sigmoid_betas(
     tau=1.,         # a larger tau cuts out a straighter piece
     max_beta=.999,  # larger betas are clipped to this
 ) -> Tensor:        # (T,), float64
-    "Jabri et al. (2022, arXiv:2212.11972): abar is a piece of a sigmoid. ValueError unless start < end and tau > 0"
+    "Sigmoid beta schedule, Jabri et al. (2022, arXiv:2212.11972). Raises ValueError unless start < end and tau > 0"
     first, last = (torch.tensor(v/tau if tau else math.nan, dtype=torch.float64).sigmoid() for v in (start, end))
     if not first < last:
         raise ValueError('the piece of the sigmoid must rise: start below end and tau above 0, '
@@ -180,12 +180,12 @@ def at(
 
 # %% ../nbs/03_forward.ipynb #ffd48123
 def cosine(t) -> Level:
-    "The quarter circle: alpha = cos(pi t/2), sigma = sin(pi t/2)"
+    "Cosine schedule, continuous: the quarter circle alpha = cos(pi t/2), sigma = sin(pi t/2)"
     u = _time64(t)*math.pi/2
     return _level_like(t, u.cos(), u.sin())
 
 def flow(t) -> Level:
-    "The straight line of flow matching and rectified flow: alpha = 1 - t, sigma = t"
+    "Rectified-flow schedule, the straight line of flow matching: alpha = 1 - t, sigma = t"
     u = _time64(t)
     return _level_like(t, 1 - u, u)
 
@@ -252,7 +252,7 @@ def prior(
     generator=None,           # a torch generator (default: the global one)
     dtype=None, device=None,  # as for torch.randn
 ) -> Tensor:
-    "What sampling starts from: Gaussian noise of the standard deviation that x has at time t"
+    "Prior sample, which sampling starts from: Gaussian noise of the standard deviation that x has at time t"
     return prior_std(schedule, t, data_std)*torch.randn(shape, generator=generator, dtype=dtype, device=device)
 
 # %% ../nbs/03_forward.ipynb #b76064bc

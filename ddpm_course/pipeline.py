@@ -92,7 +92,7 @@ def prepare_training(
         denoiser, stream, opt, config.steps, ema,
         lr_schedule=config.look_up('lr_schedule'), times=config.look_up('times'),
         label_dropout=config.label_dropout, seed=config.seed, accelerator=accelerator,
-        validate=ValidationLoss(as_float(val_set.images), val_set.labels),
+        validate=ValidationLoss(as_float(val_set.images), val_set.labels if denoiser.null else None),
         checkpoints=None if folder is None else Checkpoints(Path(folder)/'checkpoints'),
         checkpoint_every=checkpoint_every or max(1, min(config.steps//12, 235)))
     return Training(denoiser, ema, logs)

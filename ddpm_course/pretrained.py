@@ -33,8 +33,11 @@ def to_config(denoiser, recipe=None, class_names=None) -> dict:
                          f'and {type(net).__name__} does not')
 
     class_names = denoiser.class_names if class_names is None else class_names
-    if class_names is not None and hasattr(net, 'num_classes') and len(class_names) != net.num_classes:
-        raise ValueError(f'{len(class_names)} names for the {net.num_classes} classes of this network')
+    classes = getattr(net, 'num_classes', len(class_names or ()))
+    if class_names is not None and classes is None:
+        raise ValueError('this network takes no labels, and class names were given: leave them out')
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
 
     own_betas = isinstance(schedule, Betas) and not any(schedule is row for row in schedules.values())
     return dict(format=MODEL_FORMAT, net=to_spec(networks, type(net), 'network'), arguments=net.arguments,
@@ -74,16 +77,17 @@ config_keys   = {'format', 'net', 'arguments', 'schedule', 'target', 'data_std',
                  'shape', 'class_names', 'recipe', 'sha256'}
 
 def _upgrade_config(config):
-    "config.json of format 1 as format 2 would have it; it knew grey images of 28×28 and CIFAR-10 only"
+    "config.json of format 1 as format 2 has it. The shape, which it did not hold, follows from the data of its recipe"
     config = dict(config)
     config['class_names'] = config.pop('classes', None)
-    config['arguments'] = {old_arguments.get(k, k): v for k, v in config['arguments'].items()}
-    if config['net'] == 'UNet': config['arguments'] |= dict(out_channels=None, block='resnet')   # there were no others
-    size = 32 if config['recipe'].get('data') == 'cifar10' else 28
-    return config | dict(shape=[config['arguments'].get('in_channels', 1), size, size])
+    if config['net'] == 'UNet':
+        config['arguments'] = {old_arguments.get(k, k): v for k, v in config['arguments'].items()}
+        config['arguments'] |= dict(out_channels=None, block='resnet')                        # there were no others
+    shapes = dict(fashion_mnist=[1, 28, 28], mnist=[1, 28, 28], cifar10=[3, 32, 32])
+    return config | dict(shape=shapes.get((config.get('recipe') or {}).get('data')))
 
 def _upgrade_weights(tensors):
-    "Weights of format 1 under the names of today; not a number changes"
+    "Weights of a UNet of format 1 under the names of today; not a number changes"
     return {'.'.join(old_layers.get(word, word) for word in key.split('.')): v for key, v in tensors.items()}
 
 # %% ../nbs/07_pretrained.ipynb #a4cf1bfa
@@ -100,8 +104,7 @@ def read_config(path) -> dict:
         raise ValueError(f'{path} does not describe a denoiser of ddpm_course: it has no "format"')
 
     check_format(config['format'], MODEL_FORMAT, path)
-    try: config = _upgrade_config(config) if config['format'] == 1 else config
-    except (KeyError, AttributeError): pass                       # the missing key is named below
+    if config['format'] == 1 and {'net', 'arguments'} <= config.keys(): config = _upgrade_config(config)
     if wrong := config.keys() ^ config_keys:
         raise ValueError(f'{path} has unknown or missing keys: {", ".join(sorted(wrong))}')
     if not isinstance(config['class_names'], (list, type(None))):
@@ -111,7 +114,7 @@ def read_config(path) -> dict:
         look_up(networks, config['net'], 'network')
         find_target(config['target'])
         if isinstance(config['schedule'], str): look_up(schedules, config['schedule'], 'schedule')
-    except ValueError as e:
+    except (ValueError, TypeError) as e:
         raise ValueError(f'{path} names what this ddpm_course does not have: {e}') from None
     return config
 
@@ -127,7 +130,7 @@ def read_weights(folder) -> tuple[dict, dict]:
         raise ValueError(f'{path} is damaged, incomplete or not the one that '
                          f'{path.with_name("config.json")} describes: copy both again')
     tensors = safetensors.torch.load(weights)
-    return config, _upgrade_weights(tensors) if config['format'] == 1 else tensors
+    return config, _upgrade_weights(tensors) if config['format'] == 1 and config['net'] == 'UNet' else tensors
 
 # %% ../nbs/07_pretrained.ipynb #b7c1e2f1
 def model_folders() -> list[Path]:
@@ -135,9 +138,12 @@ def model_folders() -> list[Path]:
     return [data/'models' for data in repo_data()] + [cache_folder()/'models']
 
 def stored_models() -> dict:
-    "name -> folder of each trained denoiser that is here"
-    folders = [path.parent for top in reversed(model_folders()) for path in top.glob('ddpm-*/config.json')]
-    return {folder.name: folder for folder in sorted(folders, key=lambda f: f.name)}
+    "name -> folder of each denoiser in `model_folders`"
+    def holds_denoiser(path):
+        try: return 'target' in json.loads(path.read_text(encoding='utf-8'))
+        except ValueError: return True                       # damaged: whoever loads it is told
+    paths = [path for top in reversed(model_folders()) for path in top.glob('*/config.json') if holds_denoiser(path)]
+    return {path.parent.name: path.parent for path in sorted(paths, key=lambda path: path.parent.name)}
 
 # %% ../nbs/07_pretrained.ipynb #48f94fc8
 def from_pretrained(
@@ -145,7 +151,8 @@ def from_pretrained(
     device='cpu',
     revision=None,  # on the Hub: a branch, tag or commit
 ) -> Denoiser:      # in eval mode
-    "Load a denoiser. Raises ValueError naming the file that is damaged or not understood; runs no code from the file"
+    """Load a denoiser; runs no code from the file. Raises ValueError naming the file that is damaged or not understood,
+    FileNotFoundError where there is none, RuntimeError for a newer format"""
     folder = Path(source) if Path(source).is_dir() else stored_models().get(str(source)) or _download(source, revision)
     config, tensors = read_weights(folder)
     try:
@@ -184,7 +191,7 @@ def pretrained(
 ) -> Denoiser:      # in eval mode
     "Load a trained denoiser of the course. Raises FileNotFoundError with what to do, ValueError naming a damaged file"
     models = stored_models()
-    if name in models: return from_pretrained(name, device)
+    if name in models: return from_pretrained(models[name], device)
     there = f'there are {", ".join(models)}' if models else 'nothing is there'
     raise FileNotFoundError(f'{name} is not in data/models of the repository ({there}): work inside a checkout, '
                             f'or copy the folder to {model_folders()[-1]/name}')
@@ -223,8 +230,7 @@ def model_card(
 
     table = ''.join(f'| {k} | {v} |\n' for k, v in lines.items())
     draw  = f"from_pretrained('{name}')), 10" + (f', c=torch.arange(10) % {len(class_names)}' if class_names else '')
-    return (f'# {name}\n\nA denoising diffusion model of `ddpm_course`: {kind}{labels}. '
-            f'The weights are the moving average, in half precision.\n\n| | |\n|---|---|\n{table}\n'
+    return (f'# {name}\n\nA denoising diffusion model of `ddpm_course`: {kind}{labels}.\n\n| | |\n|---|---|\n{table}\n'
             '```python\nimport torch\nfrom ddpm_course import Clipped, from_pretrained, generate\n\n'
             f'images = generate(Clipped({draw})\n```\n')
 

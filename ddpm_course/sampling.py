@@ -8,12 +8,16 @@ __all__ = ['samplers', 'spacings', 'posterior_variance', 'Step', 'ddim_update', 
 
 # %% ../nbs/05_sampling.ipynb #2b76fc1b
 from contextlib import contextmanager
+from functools import wraps
+from numbers import Number
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core import Registry, device_of, look_up, map_tensors, pick_arguments, progress, rng, take_samples
+from .core import (Registry, check_floating, device_of, look_up, map_tensors, pick_arguments, progress, rng,
+                              take_samples)
 from .denoiser import unwrap
 from .forward import Level, add_noise, last_time, noise_in, prior_std, time_at
 
@@ -37,7 +41,7 @@ class Step(NamedTuple):
 def ddim_update(
     x, x0,             # the noisy sample at level_t, and the denoiser's prediction from it
     level_t, level_s,  # levels before and after the step
-    replaced_var,      # variance of x's own noise that fresh noise replaces; at most all there is
+    replaced_var,      # variance of x's own noise that fresh noise replaces; more than level_s.sigma² counts as all
     std,               # standard deviation of the fresh noise: a number, or a tensor that broadcasts against x
     randn,             # like torch.randn_like: the fresh noise; not called where nothing goes in
 ) -> Tensor:
@@ -183,7 +187,7 @@ class Guided(Wrapper):
     def __init__(
         self,
         denoise,  # a denoiser with `null`: the null condition is the network's own
-        w,        # guidance weight: 0 unconditional, 1 conditional (both bit for bit), above 1 guided
+        w,        # guidance scale: 0 unconditional, 1 conditional (both bit for bit), above 1 guided
     ):
         super().__init__(denoise)
         if self.null is None:
@@ -209,14 +213,16 @@ def _is_image(shape): return len(shape) == 3 and shape[0] in (1, 3)
 
 def _as_conditions(c, n):
     "Conditions for n samples: a number is for all of them. Raises ValueError unless there are n, one each"
-    numbers = isinstance(c, (int, float, range)) or isinstance(c, (list, tuple)) and all(isinstance(v, int) for v in c)
-    if numbers: c = torch.as_tensor(c)
-    if torch.is_tensor(c) and c.dim() == 0: c = c.expand(n)
-
-    def check(v):
+    if _is_numbers(c): c = torch.as_tensor(c)
+    def for_all(v):
+        v = v.expand(n) if v.dim() == 0 else v
         if len(v) != n: raise ValueError(f'{n} images need {n} conditions, one each, and there are {len(v)}')
         return v
-    return map_tensors(check, c)
+    return map_tensors(for_all, c)
+
+def _is_numbers(c):
+    if isinstance(c, (list, tuple)): return all(_is_numbers(v) for v in c)
+    return isinstance(c, (Number, np.ndarray, range))
 
 def generate(
     denoise,            # any denoiser
@@ -225,27 +231,29 @@ def generate(
     sampler=ddim,       # ddpm, ddim, or anything that is called like them
     c=None,             # conditions: a number for all, or n of them: a tensor, or a tuple or dict of such, batch first
     seed=0,             # sample i depends on (seed, i) only
-    shape=None,         # of one sample (default: the denoiser's)
+    shape=None,         # of one sample (default: that of init, or the denoiser's)
     batch_size=256,     # samples at a time
     device=None,        # default: that of the network
     ts=None,            # descending times (default: `steps` even ones from `last_time` to 0)
-    init=None,          # (n, *shape), clean: noise is added to them up to the first of `ts`, and sampling starts there
+    init=None,          # (n, *shape), clean: they get noise up to the first of `ts`, and sampling starts there
     clamp=None,         # clamp the result to [-1, 1]? (default: only images, that is 1 or 3 channels, height, width)
     **kwargs,           # for the sampler: eta, variance, …
 ) -> Tensor:            # (n, *shape), float32 on the CPU
     "Draw n samples; the batch size does not change them. Raises ValueError when n, c, shape or init make no sense"
+    if init is not None and ts is None:
+        raise ValueError('init needs ts: the first of them says how much noise it gets, as in ts=times(30, start=.6)')
     if min(n, batch_size) < 1 or n != int(n) or batch_size != int(batch_size):
         raise ValueError(f'n is a number of images, at least 1, and so is batch_size; they are {n} and {batch_size}')
     n, batch_size = int(n), int(batch_size)
     shape  = _sample_shape(denoise, shape, init, n)
     c      = _as_conditions(c, n)
     ts     = times(steps, last_time(denoise.schedule)) if ts is None else ts
-    device = device or device_of(denoise)
+    device = device_of(denoise) if device is None else device
 
     samples = []
     with eval_mode(denoise), progress(total=-(-n//batch_size)*(len(ts) - 1), desc='sampling') as bar:
         for batch in torch.arange(n).split(batch_size):
-            noise = _SampleNoise(seed, batch.tolist(), device)
+            noise = _SampleNoise(seed, batch.tolist(), device, dtype_of(denoise))
             x = _start(denoise, noise.draw(shape), ts[0], take_samples(init, batch))
             for step in sampler(denoise, x, ts, take_samples(c, batch, device), randn=noise, **kwargs): bar.update()
             samples.append(step.x.cpu())
@@ -255,10 +263,19 @@ def generate(
     return samples.clamp(-1, 1) if clamp else samples
 
 # %% ../nbs/05_sampling.ipynb #1cacce5f
+def dtype_of(denoise):
+    "dtype that a network computes in: float64 for one in float64, else float32"
+    parameters = denoise.parameters() if isinstance(denoise, nn.Module) else ()
+    return torch.float64 if any(p.dtype == torch.float64 for p in parameters) else torch.float32
+
 def _sample_shape(denoise, shape, init, n):
     "Shape of one sample: as given, that of `init`, or the denoiser's. Raises ValueError where nobody says it"
-    if init is not None and (len(init) != n or shape is not None and tuple(init.shape[1:]) != tuple(shape)):
-        raise ValueError(f'init holds {n} samples of one shape to start from, and this is {tuple(init.shape)}')
+    if init is not None:
+        if not torch.is_tensor(init):
+            raise ValueError(f'init is a tensor of samples, and this is a {type(init).__name__}')
+        check_floating(init, 'samples to start from')
+        if len(init) != n or shape is not None and tuple(init.shape[1:]) != tuple(shape):
+            raise ValueError(f'init holds {n} samples of one shape to start from, and this is {tuple(init.shape)}')
     shape = shape or (init.shape[1:] if init is not None else getattr(denoise, 'shape', None))
     if shape is None:
         raise ValueError('this denoiser does not say the shape of its samples: pass one, such as shape=(1, 28, 28)')
@@ -266,11 +283,12 @@ def _sample_shape(denoise, shape, init, n):
 
 class _SampleNoise:
     "Standard normal noise from one generator per sample, so that batches do not matter; called like torch.randn_like"
-    def __init__(self, seed, indices, device):
-        self.generators, self.device = [rng(seed, 'sample', i) for i in indices], device
+    def __init__(self, seed, indices, device, dtype):
+        self.generators, self.device, self.dtype = [rng(seed, 'sample', i) for i in indices], device, dtype
 
     def draw(self, shape):
-        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+        samples = [torch.randn(shape, generator=g) for g in self.generators]
+        return torch.stack(samples).to(self.device, self.dtype)
 
     def __call__(self, like): return self.draw(like.shape[1:])
 
@@ -290,7 +308,8 @@ def quadratic_spacing(schedule, n):
 
 def _spaced_in(schedule, n, f, inverse, ratio_min):
     "n+1 times: the noise-to-signal ratio r = sigma/alpha goes down evenly in f(r) to `ratio_min`, and then to t = 0"
-    first, last = [level.sigma/level.alpha for level in (schedule(last_time(schedule)), schedule(0.))]
+    levels = schedule(last_time(schedule)), schedule(0.)
+    first, last = [torch.as_tensor(level.sigma/level.alpha, dtype=torch.float64) for level in levels]
     n_ratios = n + 1 if last > 0 else n                 # `ve` ends at a ratio above 0, and needs no further step
     steps  = torch.linspace(0, 1, n_ratios, dtype=torch.float64)
     ratios = inverse(torch.lerp(f(first), f(last.clamp(min=ratio_min)), steps))
@@ -316,8 +335,14 @@ def _sampler_arguments(sampling):
     "(sampler, its arguments, spacing) of a record. Raises ValueError for unknown names and arguments"
     sampler = look_up(samplers, sampling.sampler, 'sampler')
     spacing = look_up(spacings, sampling.spacing, 'spacing')
-    said = dict(eta=sampling.eta, variance=sampling.variance)
-    return sampler, pick_arguments(sampler, said, dict(eta=0., variance=0.), sampling.sampler), spacing
+    settings = dict(eta=sampling.eta, variance=sampling.variance)
+
+    fixed = getattr(sampler, 'keywords', {})                 # by the name itself, as in 'ddim(eta=.5)'
+    if twice := [k for k, v in settings.items() if k in fixed and v]:
+        raise ValueError(f'{", ".join(twice)} is said twice, as a setting and in sampler={sampling.sampler!r}: '
+                         'leave one out')
+    settings = {k: v for k, v in settings.items() if k not in fixed}
+    return sampler, pick_arguments(sampler, settings, dict(eta=0., variance=0.), sampling.sampler), spacing
 
 def check_sampling(sampling):
     "Check a Sampling record: ValueError for an unknown sampler or spacing, and for arguments its sampler does not take"
@@ -327,7 +352,8 @@ def recorded(
     sampler,       # such as ddim
     frames: list,  # gets a Step for each moment; the first is the noise, without an x0
 ):
-    "The same sampler, which also appends its Steps to `frames` (once per batch where `generate` needs several)"
+    "Recorded sampler: the same one, which also appends its Steps to `frames` (batch after batch, if there are several)"
+    @wraps(sampler)
     def sample(denoise, x, ts, *args, **kwargs):
         frames.append(Step(torch.as_tensor(ts[0]), x, None))
         for step in sampler(denoise, x, ts, *args, **kwargs):
@@ -343,14 +369,17 @@ def draw_samples(
     batch_size=256,  # samples at a time
     device=None,     # default: that of the network
     frames=None,     # a list that gets every Step, as for `recorded`
+    shape=None,      # of one sample (default: the denoiser's)
 ) -> Tensor:         # (n, *shape), float32 on the CPU
-    "Draw samples as a Sampling record says. Raises ValueError as `check_sampling` does, and as `Guided`"
+    "Draw samples as a Sampling record says. Raises ValueError as `check_sampling` and `Guided`, and for w without c"
     sampler, arguments, spacing = _sampler_arguments(sampling)
     if frames is not None: sampler = recorded(sampler, frames)
 
-    is_clipped = any(isinstance(w, Clipped) for w in _wrappers(denoise))
-    shape = _sample_shape(denoise, None, None, n)
-    if sampling.w != 1: denoise = Guided(denoise, sampling.w)
+    is_clipped = sampling.w == 1 and any(isinstance(wrapper, Clipped) for wrapper in _wrappers(denoise))
+    shape = _sample_shape(denoise, shape, None, n)
+    if sampling.w != 1:
+        if c is None: raise ValueError(f'w={sampling.w} guides towards a condition: pass one as c, or leave w at 1')
+        denoise = Guided(denoise, sampling.w)
     if sampling.clip and not is_clipped and _is_image(shape): denoise = Clipped(denoise)
 
     ts = spacing(denoise.schedule, sampling.steps)

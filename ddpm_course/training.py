@@ -133,6 +133,7 @@ optimizers = Registry('optimizer', adamw=partial(torch.optim.AdamW, fused=True),
 # %% ../nbs/08_training.ipynb #32d409b5
 def _weights(module):
     "All parameters and buffers of a module, by name, without the wrappers of several processes or a compiler"
+    module = unwrap(module)
     return unwrap(module.net if isinstance(module, Denoiser) else module).state_dict()
 
 class EMA:
@@ -145,14 +146,15 @@ class EMA:
     ):
         if not 0 <= decay < 1:
             raise ValueError(f'decay is at least 0 and below 1, not {decay}')
+        module = unwrap(module)
         if isinstance(module, Denoiser): average = module.with_net(copy.deepcopy(unwrap(module.net)))
-        else: average = copy.deepcopy(unwrap(module))
+        else: average = copy.deepcopy(module)
         self.module = average.eval().requires_grad_(False)
         self.decay, self.warmup, self.updates = decay, warmup, 0
 
     @property
     def denoiser(self):
-        "The average, where it is that of a denoiser"
+        "Another name of `module`, for the average of a denoiser"
         return self.module
 
     def update(self, module):
@@ -197,10 +199,13 @@ class ValidationLoss:
     def __init__(
         self,
         x0,              # images that are not trained on (n, c, h, w), float
-        c=None,          # their conditions, such as labels (n,)
+        c=None,          # their conditions, such as labels (n,); None for a network that takes none
         seed=0,
         batch_size=250,  # images at a time
     ):
+        def check(v):
+            if len(v) != len(x0): raise ValueError(f'{len(x0)} images need as many conditions, and there are {len(v)}')
+        map_tensors(check, c)
         self.x0, self.c, self.batch_size = x0, c, batch_size
         u, self.eps, _ = step_noise(len(x0), x0.shape[1:], seed, 'validation')
         self.u = u[torch.randperm(len(x0), generator=rng(seed, 'validation', 'order'))]
@@ -208,11 +213,10 @@ class ValidationLoss:
     @torch.no_grad()
     def __call__(self, denoiser) -> float:
         device, losses = device_of(denoiser), []
-        c = self.c if denoiser.null else None
         with eval_mode(denoiser), autocast(device):
             for i in torch.arange(len(self.x0)).split(self.batch_size):
-                x0, batch_c, u, eps = take_samples((self.x0, c, self.u, self.eps), i, device)
-                losses.append(diffusion_loss(denoiser, x0, batch_c, uniform(u, denoiser.schedule), eps))
+                x0, c, u, eps = take_samples((self.x0, self.c, self.u, self.eps), i, device)
+                losses.append(diffusion_loss(denoiser, x0, c, uniform(u, denoiser.schedule), eps))
         return torch.cat(losses).double().mean().item()
 
 # %% ../nbs/08_training.ipynb #bc468579
@@ -224,10 +228,13 @@ def optimizer_state(opt):
     rest    = {k: v for k, v in entries.items() if k not in tensors}
     return tensors, dict(kind=type(opt).__name__, groups=state['param_groups'], rest=rest)
 
-def load_optimizer_state(opt, tensors, plain):
-    "Inverse of `optimizer_state`. Raises ValueError for an optimiser of another kind, or of other parameters"
+def _check_same_optimizer(opt, plain):
     if plain['kind'] != type(opt).__name__:
         raise ValueError(f'it was written with {plain["kind"]}, and this run has {type(opt).__name__}')
+
+def load_optimizer_state(opt, tensors, plain):
+    "Inverse of `optimizer_state`. Raises ValueError for an optimiser of another kind, or of other parameters"
+    _check_same_optimizer(opt, plain)
     state = {}
     for name, value in (tensors | plain['rest']).items():
         i, entry = name.split('.', 1)
@@ -238,22 +245,32 @@ def load_optimizer_state(opt, tensors, plain):
 CHECKPOINT_FORMAT = 2                                    # of these folders; format 1 is still read
 
 def _write_tensors(tensors, path):
-    path.write_bytes(safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+    path.write_bytes(safetensors.torch.save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
+
+def _plain_part(part): return unwrap(part) if isinstance(part, nn.Module) else part
+
+def _part_type(name, part) -> str:
+    "What a part of a checkpoint is. Raises ValueError for what cannot be one"
+    if not re.fullmatch(r'\w+', name):
+        raise ValueError(f'the name of a part is made of letters, digits and _, and {name!r} is not')
+    for kind in (EMA, torch.optim.Optimizer, Denoiser, nn.Module):
+        if isinstance(_plain_part(part), kind): return kind.__name__
+    raise ValueError('a part of a checkpoint is a module, an optimiser or an EMA, '
+                     f'and {name} is a {type(part).__name__}')
 
 def _write_part(folder, name, part) -> dict:
     "Write one part of a checkpoint; returns what is no tensor, for state.json"
-    if isinstance(part, EMA):
-        return _write_part(folder, name, part.module) | dict(updates=part.updates)
-    if isinstance(part, torch.optim.Optimizer):
+    kind, part = _part_type(name, part), _plain_part(part)
+    if kind == 'EMA':
+        return _write_part(folder, name, part.module) | dict(type=kind, updates=part.updates)
+    if kind == 'Optimizer':
         tensors, plain = optimizer_state(part)
         _write_tensors(tensors, folder/f'{name}.safetensors')
-        return plain
-    if isinstance(part, Denoiser): save_pretrained(part, folder/name)
-    elif isinstance(part, nn.Module): _write_tensors(_weights(part), folder/f'{name}.safetensors')
-    else:
-        raise ValueError('a part of a checkpoint is a module, an optimiser or an EMA, '
-                         f'and {name} is a {type(part).__name__}')
-    return {}
+        return plain | dict(type=kind)
+
+    if kind == 'Denoiser': save_pretrained(part, folder/name)
+    else: _write_tensors(_weights(part), folder/f'{name}.safetensors')
+    return dict(type=kind)
 
 def write_checkpoint(
     folder,    # a new one
@@ -263,6 +280,7 @@ def write_checkpoint(
     **more,    # plain values that go to state.json
 ):
     "Write everything that a run needs to go on into a new folder"
+    for name, part in parts.items(): _part_type(name, part)
     folder.mkdir(parents=True)
     plain = {name: _write_part(folder, name, part) for name, part in parts.items()}
     paths = sorted(p for p in folder.rglob('*') if p.is_file())
@@ -276,8 +294,8 @@ def write_checkpoint(
 # %% ../nbs/08_training.ipynb #fcd46c20
 def _upgrade_state(state):
     "state.json of format 1, which knew a model, an optimiser and perhaps an average, as format 2 has it"
-    parts = dict(model={}, optimizer=state['optimizer'])
-    if state['ema_updates'] is not None: parts['ema'] = dict(updates=state['ema_updates'])
+    parts = dict(model=dict(type='Denoiser'), optimizer=state['optimizer'] | dict(type='Optimizer'))
+    if state['ema_updates'] is not None: parts['ema'] = dict(type='EMA', updates=state['ema_updates'])
     return {k: v for k, v in state.items() if k not in ('optimizer', 'ema_updates')} | dict(parts=parts)
 
 def read_checkpoint_state(path) -> dict:
@@ -314,27 +332,38 @@ def _check_same_denoiser(denoiser, config):
                    for k in ('net', 'arguments', 'schedule', 'target', 'data_std') if config[k] != here[k]]
     if differences: raise ValueError('; '.join(differences))
 
+def _check_part(path, name, part, state):
+    "Raises ValueError when a part is not in a checkpoint, or there as something else; nothing is loaded"
+    if name not in state['parts']: raise ValueError(f'it holds no {name}')
+    plain, kind = state['parts'][name], _part_type(name, part)
+    if plain['type'] != kind: raise ValueError(f'its {name} is of the type {plain["type"]} there, {kind} here')
+    if kind == 'Optimizer': _check_same_optimizer(part, plain)
+
+    module = part.module if kind == 'EMA' else _plain_part(part)
+    if isinstance(module, Denoiser): _check_same_denoiser(module, read_weights(path/name)[0])
+
 def _read_part(path, name, part, plain):
     "Put one part of a checkpoint where it belongs"
+    part = _plain_part(part)
     if isinstance(part, EMA):
         _read_part(path, name, part.module, plain)
         part.updates = plain['updates']
-    elif isinstance(part, Denoiser):
-        config, tensors = read_weights(path/name)
-        _check_same_denoiser(part, config)
-        unwrap(part.net).load_state_dict(tensors)
+    elif isinstance(part, Denoiser): unwrap(part.net).load_state_dict(read_weights(path/name)[1])
     else:
         tensors = safetensors.torch.load((path/f'{name}.safetensors').read_bytes())
         if isinstance(part, torch.optim.Optimizer): load_optimizer_state(part, tensors, plain)
-        else: unwrap(part).load_state_dict(tensors)
+        else: part.load_state_dict(tensors)
 
-def load_checkpoint(path, parts) -> dict:
-    "Put a checkpoint into its parts by name; returns its state. Raises ValueError when it belongs to another model"
+def load_checkpoint(path, parts, seed=None) -> dict:
+    """Put a checkpoint into its parts by name; returns its state. Raises ValueError when it belongs to another model,
+    or was trained with another seed than the one given; then nothing was loaded"""
     path, state = Path(path), check_checkpoint(path)
+    if seed is not None and state['seed'] != seed:
+        raise ValueError(f'{path} was trained with seed {state["seed"]}, and this run has {seed}: '
+                         'choose another folder')
     try:
-        for name, part in parts.items():
-            if name not in state['parts']: raise ValueError(f'it holds no {name}')
-            _read_part(path, name, part, state['parts'][name])
+        for name, part in parts.items(): _check_part(path, name, part, state)
+        for name, part in parts.items(): _read_part(path, name, part, state['parts'][name])
     except (ValueError, RuntimeError) as e:
         raise ValueError(f'{path} belongs to another run ({e}): choose another folder for this one') from None
     return state
@@ -450,13 +479,9 @@ def resume(checkpoints, accelerator, parts, seed) -> int:
 
     opt = parts['optimizer']
     settings = [{k: v for k, v in group.items() if k != 'params'} for group in opt.param_groups]
-    state = load_checkpoint(path, parts)
+    state = load_checkpoint(path, parts, seed)
     for group, asked in zip(opt.param_groups, settings): group.update(asked)
     opt.load_state_dict(opt.state_dict())               # once more: where its tensors must lie depends on the settings
-
-    if state['seed'] != seed:
-        raise ValueError(f'{path} was trained with seed {state["seed"]}, and this run has {seed}: '
-                         'choose another folder')
     return state['step']
 
 # %% ../nbs/08_training.ipynb #e418465d
@@ -484,8 +509,9 @@ def drop_conditions(c, null, dropped):
 
 def draw_step(denoiser, batch, seed, step, times, label_dropout, accelerator):
     "A batch with its times and noise, (x0, c, t, eps), all on the device; what is random follows from (seed, step)"
-    to_device = lambda v: v.to(accelerator.device)
-    x0, c = to_device(batch[0]), map_tensors(to_device, batch[1])
+    if len(batch) != 2:
+        raise ValueError(f'a batch is (x0, c), and this one has {len(batch)} parts: put all conditions into one dict')
+    x0, c = map_tensors(lambda v: v.to(accelerator.device), tuple(batch))
     if c is not None and denoiser.null is None:
         raise ValueError('this network takes no condition, and the stream gives one: give (x0, None)')
     if c is None and denoiser.null is not None:
@@ -566,17 +592,18 @@ def train(
     """Train, one step per item taken; under torchrun each process calls this, and they share the work. Raises
     FloatingPointError for a NaN loss, ValueError for a stream or checkpoint that does not fit, OSError: no room"""
     accelerator = make_accelerator(accelerator)
-    gradient_step = GradientStep(accelerator, opt, loss, weight, clip, _at_least_1(accumulate), precision)
+    _check_counts(steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every)
+    gradient_step = GradientStep(accelerator, opt, loss, weight, clip, accumulate, precision)
     with prepared(denoiser, accelerator, compile, activation_checkpointing) as unwrapped:
         parts = _parts(unwrapped, opt, ema, accelerator.device)
         done  = resume(checkpoints, accelerator, parts, seed) if checkpoints else 0
-        for step, batch in numbered_batches(batches, done, _at_least_1(steps), accelerator):
+        for step, batch in numbered_batches(batches, done, steps, accelerator):
             batch = draw_step(unwrapped, batch, seed, step, times, label_dropout, accelerator)
             key   = seed, 'dropout', step, accelerator.process_index
             mean, norm, lr = gradient_step(denoiser, batch, lr_schedule(step/steps), key, step)
             if ema: ema.update(unwrapped)
 
-            is_due = (step + 1) % _at_least_1(checkpoint_every) == 0 or step + 1 == steps
+            is_due = (step + 1) % checkpoint_every == 0 or step + 1 == steps
             more = dict(seed=seed, steps=steps, loss=mean, grad_norm=norm)
             val  = validate_and_save(accelerator, step + 1, parts, validate, checkpoints, more) if is_due else None
             yield Log(step + 1, mean, norm, lr, val)
@@ -588,10 +615,9 @@ def _parts(denoiser, opt, ema, device):
     ema.module.to(device)
     return dict(model=denoiser, ema=ema, optimizer=opt)
 
-def _at_least_1(number):
-    if number < 1:
-        raise ValueError(f'steps, accumulate and checkpoint_every are at least 1, not {number}')
-    return number
+def _check_counts(**counts):
+    for name, number in counts.items():
+        if number < 1: raise ValueError(f'{name} is at least 1, not {number}')
 
 def validate_and_save(accelerator, step, parts, validate, checkpoints, more):
     "Validation loss and checkpoint, in the main process; the others wait"

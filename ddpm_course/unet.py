@@ -95,7 +95,7 @@ class Attention(nn.Module):
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
 
     def attend(self, q, k, v):
-        "(b, heads, d, h*w)"
+        "Softmax attention: q, k, v (b, heads, h*w, d) -> (b, heads, d, h*w)"
         return F.scaled_dot_product_attention(q, k, v).mT
 
     def forward(self, x, emb=None):

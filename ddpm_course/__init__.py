@@ -4,14 +4,14 @@ __version__ = "0.1.0"
 
 _modules = dict(
     core='autocast fork_seeded_rng pick_device rng save_gif save_image_grid show_images',
-    data='ImageSet batches cifar10 fashion_mnist image_folder load_data mnist subset to_float',
+    data='ImageSet batches cifar10 datasets fashion_mnist image_folder load_data mnist subset to_float',
     forward='Betas Level add_noise at cosine cosine_betas flow last_time linear_betas prior schedules time_at ve vp',
-    denoiser='Denoiser GaussianDenoiser MixtureDenoiser Target diffusion_loss edm targets',
+    denoiser='Denoiser GaussianDenoiser MixtureDenoiser Target diffusion_loss edm find_target targets',
     sampling='Clipped Guided Step Wrapper ddim ddpm draw_samples generate samplers spacings times',
     unet='UNet block_types attention_types',
     pretrained='from_pretrained networks push_to_hub save_pretrained stored_models',
     training='EMA Checkpoints Log Muon ValidationLoss lr_schedules min_snr optimizers time_distributions train',
-    metrics='Scores evaluate frechet metrics_from_images',
+    metrics='Scores evaluate frechet kid load_reference metrics_from_images',
     config='Config Sampling presets',
     pipeline='build_denoiser prepare_training',
     experiment='Experiment ExperimentManager trackers')
@@ -19,8 +19,9 @@ _home  = {name: module for module, names in _modules.items() for name in names.s
 __all__ = sorted(_home)
 
 def __getattr__(name):
-    if name not in _home: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from importlib import import_module
+    if name in _modules: return import_module(f'{__name__}.{name}')
+    if name not in _home: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(import_module(f'{__name__}.{_home[name]}'), name)
     globals()[name] = value
     return value

@@ -78,7 +78,7 @@ def option(
 @dataclass(frozen=True)
 class Source:
     "A model, and how many images to draw with it"
-    model: str = 'fmnist'   # a stored model (fmnist, mnist …), a run folder, a folder of save_pretrained, hf:owner/name
+    model: str = 'fmnist'   # a stored model (see ddpm-course models), a run, a folder of save_pretrained, hf:owner/name
     n: int = 16             # images
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto'   # where the network computes; auto: the fastest
 
@@ -125,7 +125,7 @@ def find_writer(path):
     return writers[ending]
 
 # %% ../nbs/90_cli.ipynb #27cc9d17
-def grid_columns(n, names, c, count):
+def sample_columns(n, names, c, count):
     "Images per row: a column per class, or for one class and without labels a square"
     if len(names) > 1: return min(n, len(names))
     is_square = names or c is None
@@ -148,7 +148,6 @@ class Sample:
 
         # All that can be wrong.
         write = find_writer(self.out)
-        self.sampling.check()
         denoiser = self.source.denoiser()
         c = class_labels(self.classes, denoiser, n)
 
@@ -157,7 +156,7 @@ class Sample:
         with autocast(device_of(denoiser)):
             images = draw_samples(denoiser, self.sampling, n, c, 256 if frames is None else n, frames=frames)
 
-        cols = grid_columns(n, self.classes, c, num_classes(denoiser))
+        cols = sample_columns(n, self.classes, c, num_classes(denoiser))
         write(self.out, images, frames, self.file_names(denoiser, c), cols)
         s = self.sampling
         print(f'{n} images, {s.steps} steps of {s.sampler}, seed {s.seed}: {self.out} ({time.time() - started:.1f} s)')
@@ -194,7 +193,7 @@ class Evaluate:
     ddpm-course evaluate --model mnist --n 2048 --steps 50 --eta 1"""
     source: conf.OmitArgPrefixes[Source] = field(default_factory=lambda: Source(n=2048))
     sampling: conf.OmitArgPrefixes[Sampling] = field(default_factory=Sampling)
-    against: option(str, 'DATA', '(default: what the model was trained on)') = ''   # fashion_mnist or mnist
+    against: option(str, 'DATA', '(default: what the model was trained on)') = ''   # the reference to compare with
     repeats: int = 1     # sets to draw: the spread is that over several
     json: Json = False   # for programs
 
@@ -204,7 +203,6 @@ class Evaluate:
 
     def report(self):
         from ddpm_course.metrics import evaluate
-        self.sampling.check()
         model, denoiser = self.source.model, self.source.denoiser()
         against = self.against or (denoiser.recipe or {}).get('data')
         if not against: raise ValueError(f'{model} does not say what it was trained on: choose with --against')
@@ -268,7 +266,7 @@ class Models:
     def report(self):
         from ddpm_course.pretrained import model_folders, stored_models
         short_names = {name: alias for alias, name in aliases.items()}
-        rows = [dict(name=name, nickname=short_names.get(name, '')) | self.info(folder)
+        rows = [dict(name=name, alias=short_names.get(name, '')) | self.info(folder)
                 for name, folder in stored_models().items()]
         if not rows:
             cache = abbreviate_home(model_folders()[-1])
@@ -276,7 +274,7 @@ class Models:
 
         numbers = [{k: f'{row[k]:.3f}' for k in ('frechet', 'floor') if k in row} for row in rows]
         table   = [row | number | {'Fréchet distance': number.get('frechet', '')} for row, number in zip(rows, numbers)]
-        return rows, columns(table, 'name', 'nickname', 'data', 'images', 'sampler', 'Fréchet distance', 'floor')
+        return rows, columns(table, 'name', 'alias', 'data', 'images', 'sampler', 'Fréchet distance', 'floor')
 
     def info(self, folder) -> dict:
         "Data and folder of a model, and the best of its scores, if it has any"
@@ -451,6 +449,7 @@ def subcommand_type(table):
 def named_options(command) -> dict:
     "option -> the open table, module.name, of the rows that it can name"
     options = dict(trackers='experiment.trackers') if hasattr(command, 'trackers') else {}
+    if hasattr(command, 'against'): options['against'] = 'metrics.frozen'
     for f in dataclasses.fields(command):
         value  = getattr(command, f.name)
         prefix = f'{f.name}.' if f.type is type(value) else ''       # none where the type says OmitArgPrefixes
@@ -472,7 +471,7 @@ def names_help(command) -> str:
 def check_names(command):
     "Look up every name that a command was given. Raises ValueError with the nearest one that there is"
     for value in vars(command).values():
-        if isinstance(value, Record): Record.check(value)
+        if isinstance(value, Record): value.check()
     if specs := getattr(command, 'trackers', ()):
         from ddpm_course.experiment import check_trackers
         check_trackers(specs)
@@ -577,9 +576,9 @@ def main(
     except BrokenPipeError:                          # `ddpm-course models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, ValueError, RuntimeError, ArithmeticError, ImportError) as e:
+    except (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, ImportError) as e:
         if os.environ.get('DDPM_COURSE_DEBUG'): traceback.print_exc()
-        print_error(e)
+        print_error(f'{type(e).__name__}: {e}' if isinstance(e, TypeError) else e)
         return 1
 
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())    # `python -m ddpm_course.cli`, no notebook

@@ -116,7 +116,10 @@ class Record:
     def to_json(self) -> str: return json.dumps(self.as_dict(), indent=1) + '\n'
 
     @classmethod
-    def from_json(cls, text: str): return cls.from_dict(json.loads(text))
+    def from_json(cls, text: str):
+        try: return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as e:
+            raise ValueError(f'a {cls.__name__} is read from JSON, and this is none ({e})') from None
 
     def differences(self, other) -> dict:
         "name -> (mine, theirs), for the fields that are not the same"
@@ -129,7 +132,7 @@ class Config(Record):
     "All that is decided before a training. A string names a row of one of the `tables`, and may carry arguments"
     data: str = 'fashion_mnist'        # the data set
     full: bool = False                 # all its images, and not only the part that comes with the course
-    net: str = 'UNet'                  # the network; the four fields below it go to it if it takes them
+    net: str = 'UNet'                  # the network; dims, blocks, patch and attention go to it if it takes them
     target: str = 'v'                  # what the network predicts
     schedule: str = 'cosine'           # how much noise at which time
     dims: tuple[int, ...] = (64, 128)  # channels of the network at each resolution, the finest first
@@ -162,6 +165,9 @@ class Config(Record):
         check_target(find_target(self.target), self.look_up('schedule'))
         if 'lr' in getattr(self.look_up('optimizer'), 'keywords', {}):
             raise ValueError(f'lr is a setting of its own: leave it out of optimizer={self.optimizer!r}')
+        fixed = getattr(self.look_up('data'), 'keywords', {})
+        if twice := [k for k in ('split', 'full') if k in fixed]:
+            raise ValueError(f'{", ".join(twice)} is a setting of its own: leave it out of data={self.data!r}')
         return self
 
 # %% ../nbs/10_config.ipynb #4d3e4027

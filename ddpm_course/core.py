@@ -377,12 +377,10 @@ def normalise_name(name) -> str:
     return str(name).strip().lower().replace('-', '_').replace(' ', '_')
 
 # %% ../nbs/00_core.ipynb #47cfe3bd
-def _definition(part):
-    "Where a part was defined, which tells a cell that is run again from another part; None for no function or class"
-    part = part.func if isinstance(part, partial) else part
-    name, code = getattr(part, '__qualname__', None), getattr(part, '__code__', None)
-    if name and '<lambda>' in name: return code.co_filename, code.co_firstlineno
-    return name and (part.__module__, name)
+def _module_of(part):
+    "The module in which a part was defined; of a tuple of functions, that of the first"
+    part = part.func if isinstance(part, partial) else part[0] if isinstance(part, tuple) else part
+    return getattr(part, '__module__', None)
 
 class Registry(dict):
     "Registry of named parts: a dict in which a name that is taken is refused with a ValueError"
@@ -392,12 +390,13 @@ class Registry(dict):
         **rows,  # name -> part
     ):
         super().__init__(rows)
-        self.kind = kind
+        self.kind, self.first = kind, tuple(rows)
 
     def __setitem__(self, name, part):
-        is_rerun = name in self and _definition(part) and _definition(part) == _definition(self[name])
-        if name in self and not is_rerun:                    # to run a notebook's cell again is no mistake
-            raise ValueError(f'there is a {self.kind} {name!r} already: choose another name, or `del` that row first')
+        if name in self:                                     # a notebook's cell that is run again may replace its own
+            is_own = name not in self.first and _module_of(part) == _module_of(self[name])
+            if not is_own:
+                raise ValueError(f'the {self.kind} {name!r} exists already: choose another name, or del that row first')
         if not re.fullmatch(r'[\w-]+', str(name)):
             raise ValueError(f'the name of a {self.kind} is made of letters, digits, - and _, and {name!r} is not')
         super().__setitem__(name, part)
@@ -424,12 +423,11 @@ def _parse_spec(spec):
 
 def look_up(
     table: dict,  # name -> thing; a string 'package.module:name' is imported when it is asked for
-    spec: str,    # a name, in any spelling (capitals, dashes), or a name with arguments
+    spec: str,    # a name, or a name with arguments
     kind: str,    # of thing, for error messages: 'schedule'
 ):                # the row, or with arguments `functools.partial(row, **arguments)`
     "Look up a name in a table. Raises ValueError for an unknown name, and for arguments that are no settings of a row"
     name, arguments = _parse_spec(spec)
-    if name not in table: name = {normalise_name(row): row for row in table}.get(normalise_name(name), name)
     row = table[check_name(name, table, kind)]
     if isinstance(row, str):
         module, _, attribute = row.partition(':')

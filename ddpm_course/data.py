@@ -17,7 +17,7 @@ import torchvision
 from PIL import Image, ImageOps
 
 from . import core
-from .core import Registry, atomic_write, look_up, rng, take_samples
+from .core import Registry, atomic_write, look_up, normalise_name, rng, take_samples
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
@@ -272,7 +272,9 @@ def load_data(
     **kwargs,       # root, full, download, and what else that loader takes
 ) -> ImageSet:
     "Load a data set by its name. Raises ValueError for an unknown name, and what the loader raises"
-    return look_up(datasets, name, 'data set')(split, **kwargs)
+    name, bracket, arguments = str(name).partition('(')
+    spelt = {normalise_name(row): row for row in datasets}.get(normalise_name(name), name)       # 'Fashion-MNIST', too
+    return look_up(datasets, spelt + bracket + arguments, 'data set')(split, **kwargs)
 
 # %% ../nbs/01_data.ipynb #0e786193
 def subset(

@@ -241,8 +241,8 @@ def read_run_config(folder) -> Config:
         raise FileNotFoundError(f'{folder} has no config.json: bring it back (each of its checkpoints holds it, '
                                 'as "recipe" in ema/config.json), or choose another name') from None
     except (ValueError, TypeError) as e:
-        raise ValueError(f'{path} cannot be used ({e}): was it written by a newer ddpm_course, by hand, '
-                         'or with parts of your own that are not imported yet?') from None
+        raise ValueError(f'{path} cannot be used ({e}): it is of a newer ddpm_course, was edited by hand, '
+                         'or needs parts of your own (--import parts.py)') from None
 
 def read_run_state(folder) -> dict:
     """state.json of a run folder, or what is true before there is one.
@@ -255,6 +255,8 @@ def read_run_state(folder) -> dict:
     if not isinstance(state, dict) or not isinstance(state.get('format'), int):
         raise ValueError(f'{path} is damaged (it has no format)')
     check_format(state['format'], RUN_FORMAT, folder)
+    if not isinstance(state.get('settings', {}), dict):
+        raise ValueError(f'{path} is damaged (its settings are no names and values)')
 
     state = fresh | state | dict(format=RUN_FORMAT, settings=upgrade_settings(state.get('settings', {})))
     if state['status'] == 'running' and not is_locked(folder): state['status'] = 'interrupted'
@@ -362,18 +364,25 @@ def timed(logs):
         if (item := next(logs, None)) is None: return
         yield time.perf_counter() - began, item
 
+def check_counts(**counts):
+    "Raises ValueError for a setting that is no number of images or steps; None is allowed"
+    for name, count in counts.items():
+        if count is not None and (type(count) is not int or count < 0):
+            raise ValueError(f'{name} is a whole number, 0 or more, not {count!r}')
+    if counts['checkpoint_every'] == 0: raise ValueError('checkpoint_every is at least 1, not 0')
+
 def check_trackers(specs):
     "Raises ValueError for a tracker that is not in the table"
     for spec in specs: look_up(trackers, spec, 'tracker')
 
 def start_trackers(run, done) -> Accelerator:
     "Accelerator that logs to metrics.jsonl and to the trackers of the settings, in the main process"
-    own = None
+    all_trackers = None
     if is_main_process():
-        own = [FolderTracker(run.folder/'metrics.jsonl')]
-        own += [look_up(trackers, spec, 'tracker')(run, done) for spec in run.settings['trackers']]
+        all_trackers = [FolderTracker(run.folder/'metrics.jsonl')]
+        all_trackers += [look_up(trackers, spec, 'tracker')(run, done) for spec in run.settings['trackers']]
 
-    accelerator = Accelerator(cpu=pick_device().type == 'cpu', log_with=own)
+    accelerator = Accelerator(cpu=pick_device().type == 'cpu', log_with=all_trackers)
     config = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in run.config.as_dict().items()}
     accelerator.init_trackers('ddpm_course', config)
     return accelerator
@@ -543,7 +552,10 @@ class Experiment:
 
         if not re.fullmatch(r'(?!\.)[\w=,.+-]+', self.name):
             raise ValueError(f'{self.name!r} cannot name a folder: take letters, digits and = , . + - _')
+        trackers = (trackers,) if isinstance(trackers, str) else trackers
         check_trackers(trackers)
+        check_counts(eval_images=eval_images, checkpoint_every=checkpoint_every, sample_every=sample_every,
+                     evaluate_every=evaluate_every)
         if evaluate_every and not eval_images:
             raise ValueError('evaluate_every measures eval_images images, and eval_images is 0')
 
@@ -556,12 +568,16 @@ class Experiment:
         "The run in a folder, with its settings. Raises FileNotFoundError or ValueError naming what is wrong"
         folder, config = Path(folder), read_run_config(folder)
         stored = read_run_state(folder)['settings']
-        if 'sampling' in stored: stored['sampling'] = Sampling.from_dict(stored['sampling'])
 
-        # A tracker of its own is asked for when it goes on, not when it is looked at.
-        own = stored.pop('trackers', [])
-        run = cls(config, folder.parent, folder.name, **stored | settings)
-        if 'trackers' not in settings: run.settings['trackers'] = own
+        # Trackers are looked up when the run goes on, not when it is looked at.
+        tracker_names = stored.pop('trackers', [])
+        try:
+            if 'sampling' in stored: stored['sampling'] = Sampling.from_dict(stored['sampling'])
+            run = cls(config, folder.parent, folder.name, **stored | settings)
+        except (ValueError, TypeError) as e:
+            raise ValueError(f'{folder/"state.json"} cannot be used ({e}): it was edited by hand, '
+                             'or needs parts of your own (--import parts.py)') from None
+        if 'trackers' not in settings: run.settings['trackers'] = tracker_names
         return run
 
     def run(self):
@@ -581,8 +597,11 @@ class Experiment:
     @property
     def scores(self) -> dict | None:
         "The first scores of score.json, as `Scores.as_dict` has them; None before the run is measured"
-        try: return upgrade_scores(read_json(self.folder/'score.json')['scores'][0])
+        path = self.folder/'score.json'
+        try: return upgrade_scores(read_json(path)['scores'][0])
         except FileNotFoundError: return None
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(f'{path} is damaged (it holds no scores): delete it, and run again') from None
 
     def denoiser(self, device='cpu'):
         "The average of the newest checkpoint. Raises FileNotFoundError when there is none"

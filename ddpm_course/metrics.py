@@ -21,12 +21,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core import (atomic_write, autocast, check_floating, device_of, normalise_name, pick_device, progress,
-                              rng, sha256, to_uint8)
+from .core import (atomic_write, autocast, check_floating, check_name, device_of, normalise_name,
+                              pick_device, progress, rng, sha256, to_spec, to_uint8)
 from .data import ImageSet, batches, fashion_mnist_files, mnist_files, to_float
 from .pretrained import read_frozen
 from .sampling import (Clipped, _as_conditions, _wrappers, balanced_labels, ddim, draw_samples, generate,
-                                  num_classes, wrapper_settings)
+                                  num_classes, samplers, wrapper_settings)
 
 # %% ../nbs/09_metrics.ipynb #ad997d34
 def conv_block(in_channels, out_channels):
@@ -135,11 +135,9 @@ frozen = dict(
 
 # %% ../nbs/09_metrics.ipynb #8f945570
 def frozen_row(name) -> FrozenNet:
-    "The row of `frozen`, a dash as good as an underscore. Raises ValueError on an unknown name"
-    row = frozen.get(normalise_name(name))
-    if row is None:
-        raise ValueError(f'there is no frozen feature network for {name!r}; known are {", ".join(frozen)}')
-    return row
+    "Row of `frozen` for a data set, in any spelling, with or without arguments. Raises ValueError for an unknown one"
+    name, _, _ = str(name).partition('(')
+    return frozen[check_name(normalise_name(name), frozen, 'frozen feature network')]
 
 # %% ../nbs/09_metrics.ipynb #2bb9ea8e
 def load_classifier(
@@ -709,6 +707,8 @@ def evaluate(
 ) -> Scores:
     """Draw images and measure them. Raises ValueError when n is too small for the features, when the shape is not
     that of the real images, and as `generate` does"""
+    if sampling is not None and kwargs:
+        raise ValueError(f'{", ".join(kwargs)} belongs into the Sampling record: sampling.replace(…)')
     reference = _resolve_reference(reference)
     _check_comparable(denoiser, reference, n)
     c = _conditions(c, n, denoiser)
@@ -716,8 +716,8 @@ def evaluate(
     # What draws a set, and how that is written down.
     if sampling is None:
         denoiser = _clipped(denoiser)
-        settings = dict(steps=steps, sampler=getattr(sampler, '__name__', str(sampler)), seed=seed)
-        settings |= {k: v for k, v in kwargs.items() if isinstance(v, (int, float, str))}
+        settings = dict(steps=steps, sampler=_sampler_name(sampler), seed=seed)
+        settings |= {k: v if isinstance(v, (int, float, str)) else '…' for k, v in kwargs.items()}
         def draw(i): return generate(denoiser, n, steps, sampler, c, seed + i, batch_size=batch_size, **kwargs)
     else:
         seed, settings = sampling.seed, asdict(sampling)
@@ -727,6 +727,11 @@ def evaluate(
     settings |= dict(conditional=c is not None) | wrapper_settings(denoiser)
     is_labels = torch.is_tensor(c) and c.dim() == 1 and not c.is_floating_point()
     return metrics_from_images(sets, reference, c if is_labels else None, data, seed, settings)
+
+def _sampler_name(sampler):
+    "Name of a sampler, with its arguments where it stands in the table"
+    try: return to_spec(samplers, sampler, 'sampler')
+    except ValueError: return getattr(sampler, '__name__', type(sampler).__name__)
 
 def _check_comparable(denoiser, reference, n):
     "Raises ValueError when n samples are too few for the features, or of another shape than the real images"

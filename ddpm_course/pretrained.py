@@ -92,8 +92,8 @@ def _upgrade_weights(tensors):
 
 # %% ../nbs/07_pretrained.ipynb #a4cf1bfa
 def read_config(path) -> dict:
-    """config.json of a saved denoiser, in the terms of today whatever its format. Raises ValueError, FileNotFoundError
-    or RuntimeError (for a newer format) with one sentence that names the file"""
+    """config.json of a saved denoiser, in the terms of today but for the recipe, which is as it was written. Raises
+    ValueError, FileNotFoundError or RuntimeError (for a newer format) with one sentence that names the file"""
     try: config = json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} is missing: '
@@ -224,7 +224,7 @@ def model_card(
     if shape and len(shape) == 3:
         colour = {1: 'grey', 3: 'colour'}.get(shape[0], f'{shape[0]}-channel')
         kind = f'{shape[1]}×{shape[2]} {colour} images'
-    labels = f', with labels ({", ".join(class_names)}) or without' if class_names else ''
+    labels = f', with labels ({", ".join(map(str, class_names))}) or without' if class_names else ''
     lines  = dict(recipe=', '.join(f'{k} {v}' for k, v in recipe.items()), seed=recipe.get('seed'), **details)
     lines['SHA-256 of the weights'] = config['sha256']
 

@@ -320,6 +320,7 @@ def _spaced_in(schedule, n, f, inverse, ratio_min):
 
 def karras_spacing(schedule, n, rho=7., ratio_min=.002):
     "Times of Karras et al. (2022), eq. 5, for any schedule: sigma/alpha evenly spaced in its rho-th root: (n+1,)"
+    if not rho > 0: raise ValueError(f'rho is above 0, not {rho}')
     return _spaced_in(schedule, n, lambda r: r**(1/rho), lambda v: v**rho, ratio_min)
 
 def log_snr_spacing(schedule, n, ratio_min=.002):
@@ -338,6 +339,8 @@ def _sampler_arguments(sampling):
     settings = dict(eta=sampling.eta, variance=sampling.variance)
 
     fixed = getattr(sampler, 'keywords', {})                 # by the name itself, as in 'ddim(eta=.5)'
+    if wrong := [k for k in ('c', 'randn') if k in fixed]:
+        raise ValueError(f'{", ".join(wrong)} is no setting of a sampler: leave it out of {sampling.sampler!r}')
     if twice := [k for k, v in settings.items() if k in fixed and v]:
         raise ValueError(f'{", ".join(twice)} is said twice, as a setting and in sampler={sampling.sampler!r}: '
                          'leave one out')
@@ -379,6 +382,8 @@ def draw_samples(
     shape = _sample_shape(denoise, shape, None, n)
     if sampling.w != 1:
         if c is None: raise ValueError(f'w={sampling.w} guides towards a condition: pass one as c, or leave w at 1')
+        if any(isinstance(wrapper, Guided) for wrapper in _wrappers(denoise)):
+            raise ValueError(f'this denoiser is guided already: leave w at 1, not {sampling.w}')
         denoise = Guided(denoise, sampling.w)
     if sampling.clip and not is_clipped and _is_image(shape): denoise = Clipped(denoise)
 

@@ -208,7 +208,7 @@ def test_a_name_or_argument_that_there_is_not(trained, changes, said):
 @pytest.mark.parametrize('table', TABLES, ids=lambda table: table.kind)
 def test_a_name_that_is_taken(table):
     name, row = next(iter(table.items()))
-    with pytest.raises(ValueError, match=f"there is a {table.kind} '{name}' already"): table[name] = object()
+    with pytest.raises(ValueError, match=f"the {table.kind} '{name}' exists already"): table[name] = object()
     assert table[name] is row
 
 def test_a_spacing_that_does_not_descend(trained):
@@ -218,4 +218,5 @@ def test_a_spacing_that_does_not_descend(trained):
 def test_a_condition_for_a_network_that_takes_none(trained):
     denoiser = Denoiser(UNet(in_channels=3, dims=(8, 16)), cosine, targets['v'], shape=(3, 8, 8))
     with pytest.raises(ValueError, match='takes no condition'): drawn(denoiser, c=torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match='takes no condition'): drawn(denoiser, w=2.)
+    with pytest.raises(ValueError, match='takes no condition'): drawn(denoiser, c=torch.tensor([0, 1]), w=2.)
+    with pytest.raises(ValueError, match='guides towards a condition'): drawn(denoiser, w=2.)

@@ -37,6 +37,6 @@ def run(path):
 
 if __name__ == '__main__':
     os.environ['TQDM_DISABLE'] = '1'             # a progress bar is not an output worth keeping
-    os.environ['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'    # as where .venv is activated
+    os.environ['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'   # as if .venv were activated
     names = [a for a in sys.argv[1:] if not a.startswith('-')]
     for path in [Path(n).resolve() for n in names] or sorted(root.glob('nbs/*.ipynb')): run(path)

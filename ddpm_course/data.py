@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image, ImageOps
 
 from . import core
@@ -188,6 +187,11 @@ def load_idx(
     if download: return _download_idx(files, split, download)
     raise _missing(files, root, full)
 
+def _torchvision(name):
+    "A data set class of torchvision, which takes a second to import and is imported where it is needed"
+    from torchvision import datasets
+    return getattr(datasets, name)
+
 def _download_idx(files, split, dataset):
     "Fetch the full set into the cache with a torchvision data set, then load it"
     cache = cache_folder()
@@ -202,11 +206,11 @@ def _download_idx(files, split, dataset):
 # %% ../nbs/01_data.ipynb #06ccd1e3
 def fashion_mnist(split='train', root=None, full=None, download=False) -> ImageSet:
     "Fashion-MNIST (Xiao et al. 2017): 28×28 grey, 10 kinds of clothes, 60,000 + 10,000; arguments as for `load_idx`"
-    return load_idx(fashion_mnist_files, split, root, full, torchvision.datasets.FashionMNIST if download else None)
+    return load_idx(fashion_mnist_files, split, root, full, _torchvision('FashionMNIST') if download else None)
 
 def mnist(split='train', root=None, full=None, download=False) -> ImageSet:
     "MNIST (LeCun et al. 1998): 28×28 grey, the ten digits, 60,000 + 10,000; arguments as for `load_idx`"
-    return load_idx(mnist_files, split, root, full, torchvision.datasets.MNIST if download else None)
+    return load_idx(mnist_files, split, root, full, _torchvision('MNIST') if download else None)
 
 # %% ../nbs/01_data.ipynb #37e3af38
 def cifar10(
@@ -214,11 +218,12 @@ def cifar10(
     root=None,       # the folder that holds cifar-10-batches-py; default: $DDPM_COURSE_DATA, or the cache
     full=None,       # ignored: CIFAR-10 is always whole
     download=False,  # fetch it, if it is not there
-    dataset=torchvision.datasets.CIFAR10,  # what reads and verifies the files
+    dataset=None,    # what reads and verifies the files; default: torchvision.datasets.CIFAR10
 ) -> ImageSet:
     "CIFAR-10 (Krizhevsky 2009): 32×32 colour, 10 classes, 50,000 + 10,000. Raises FileNotFoundError if it is not whole"
     _check_split(split)
     root = Path(root or os.environ.get('DDPM_COURSE_DATA') or cache_folder())
+    dataset = dataset or _torchvision('CIFAR10')
     try: cifar = dataset(root, train=split == 'train', download=download)
     except (OSError, RuntimeError) as e:
         reason = str(getattr(e, 'reason', None) or e).splitlines()[0].split(' You can use')[0]

@@ -68,6 +68,13 @@ def test_the_start_needs_no_torch(python, words):
     done = python('-c', script)
     assert done.returncode == 0, done.stderr
 
+def test_torchvision_is_imported_by_those_who_need_it(python):
+    "It takes a second to import, and only downloads and CIFAR-10 need it"
+    done = python('-c', 'import sys\nfrom ddpm_course.cli import main\n'
+                        'assert main(["models"]) == main(["info"]) == 0\n'
+                        'assert "torchvision" not in sys.modules, "it was loaded"')
+    assert done.returncode == 0, done.stderr
+
 NOT_UNDERSTOOD = [
     ('sampel',                      "did you mean 'sample'?"),
     ('train fashion-mnits',         "did you mean 'fashion-mnist'?"),

@@ -8,8 +8,8 @@ __all__ = ['in_test', 'full_or_quick', 'seed_all', 'rng', 'fork_seeded_rng', 'co
            'pick_arguments', 'map_tensors', 'take_samples']
 
 # %% ../nbs/00_core.ipynb #b2e10564
-import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, math, operator, os, random, re, secrets, tempfile
-import warnings
+import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, math, operator, os, random, re
+import secrets, tempfile, warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -391,7 +391,7 @@ def write_json(values: dict, path, format=None):
     record = values if format is None else dict(format=format) | values
     try: text = json.dumps(seal(record), indent=1, ensure_ascii=False) + '\n'
     except (TypeError, ValueError, RecursionError) as e:
-        raise ValueError(f'{path} cannot be written ({e}): a file holds plain numbers, words, lists and dicts') from None
+        raise ValueError(f'{path} cannot be written ({e}): it holds plain numbers, words, lists and dicts') from None
     with atomic_write(path) as temporary: temporary.write_text(text, encoding='utf-8')
 
 MAX_JSON_BYTES, MAX_JSON_DEPTH = 2**24, 20

@@ -591,9 +591,10 @@ def find_dataset(
     hint  = f'did you mean {rows[near[0]]!r}?' if near else f'there are {", ".join(datasets)}.'
     raise ValueError(f'there is no data set {str(spec)!r}: {hint} The path of a folder of pictures will do, too')
 
-def _load_folder(split='train', full=None, image_size=None, channels=None, strict=False, path=None, **kwargs):
+def _load_folder(split='train', full=None, image_size=None, channels=None, strict=False, test_share=.1,
+                 cache=True, *, path):
     "A folder in the form of a row of `datasets`; `full` is ignored, since a folder is always whole"
-    return image_folder(path, 64 if image_size is None else image_size, channels, split, strict=strict, **kwargs)
+    return image_folder(path, 64 if image_size is None else image_size, channels, split, test_share, strict, cache)
 
 def _check_shape(spec, shape, image_size, channels):
     "Raises ValueError when (channels, size) are asked for and a data set has others; a shape of None is not known"
@@ -624,9 +625,8 @@ def load_data(
 
     shape_settings = dict(image_size=image_size, channels=channels)
     _check_shape(spec, _known_shape(loader), **shape_settings)
-    if isinstance(loader, partial) and loader.func is _load_folder and download:
-        raise ValueError(f'{printable(spec)} is a folder, and nothing to download: leave download out')
-    data = loader(split, **pick_arguments(loader, asked, shape_settings | dict(full=False), f'the data set {spec}'))
+    title = f'the data set {printable(spec)}'
+    data  = loader(split, **pick_arguments(loader, asked, shape_settings | dict(full=False), title))
     _check_shape(spec, data.images.shape[1:], **shape_settings)
     return data
 
@@ -715,13 +715,13 @@ def batches(
     per_process, device = batch_size//world_size, torch.device(device)
     order = batch_order(n, batch_size, seed, start, rank*per_process, per_process)
 
-    to_gpu = device.type == 'cuda' and data.images.device.type == 'cpu'
     if device.type == 'cuda' and device.index is None: device = torch.device('cuda', torch.cuda.current_device())
 
     def stream():
         places = torch.arange(rank*per_process, (rank + 1)*per_process, device=device)    # in the global batch
         taken  = ((data.images[index], take_samples(data.labels, index)) for index in order)
-        if to_gpu: taken = read_ahead(map_tensors(partial(_pin, device=device), batch) for batch in taken)
+        if _goes_to_gpu(data.images, device):
+            taken = read_ahead(map_tensors(partial(_pin, device=device), batch) for batch in taken)
 
         with closing(taken):
             for step, (images, c) in zip(itertools.count(start), taken):
@@ -769,6 +769,8 @@ def read_ahead(
                 yield waiting.popleft().result()
         finally:
             for future in waiting: future.cancel()
+
+def _goes_to_gpu(images, device): return device.type == 'cuda' and images.device.type == 'cpu'
 
 def _pin(v, device):
     "A copy in page-locked memory, from which a GPU copies while the program goes on"

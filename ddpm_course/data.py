@@ -270,7 +270,8 @@ cifar10.shape = (3, 32, 32)
 # %% ../nbs/01_data.ipynb #9d0a475b
 picture_formats = {                        # ending -> the format by which Pillow knows it; no others are opened
     '.png': 'PNG',   '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.bmp': 'BMP', '.gif': 'GIF',
-    '.tif': 'TIFF', '.tiff': 'TIFF', '.ppm':  'PPM',  '.pgm':  'PPM',  '.pbm': 'PPM'}
+    '.tif': 'TIFF', '.tiff': 'TIFF', '.ppm':  'PPM',  '.pgm':  'PPM',  '.pbm': 'PPM', '.jfif': 'JPEG'}
+other_endings = ('.heic', '.heif', '.avif', '.jxl')                     # pictures, too: named, but not read
 
 def _open_picture(file): return Image.open(file, formats=sorted({*picture_formats.values()}))
 
@@ -335,7 +336,8 @@ def list_pictures(folder, parts=(), above=()):
         if entry.name.startswith('.') or entry.name in ignored_names: continue
         if os.path.isdir(entry.path):
             if os.path.realpath(entry.path) not in above: yield from list_pictures(entry.path, below, above)
-        elif os.path.splitext(entry.name)[1].lower() in picture_formats: yield _picture_file(entry.path, below)
+        elif os.path.splitext(entry.name)[1].lower() in (*picture_formats, *other_endings):
+            yield _picture_file(entry.path, below)
 
 def _picture_file(path, parts):
     try: found = os.stat(path)
@@ -407,14 +409,20 @@ def _try_picture(picture, folder, size, channels):
     try: return read_picture(os.path.join(folder, *picture.parts), size, channels)
     except ValueError as e: return printable(e)
 
-def decode_pictures(folder, pictures, size, channels, strict, write, block=256) -> dict:
-    """Decode pictures in parallel and `write` them in their order, a block (k, channels, size, size) at a time.
-    Returns number -> reason of those that cannot be read. Raises ValueError for the first of them when `strict`"""
+def decode_pictures(
+    folder, pictures,     # where they lie, and the `PictureFile` of each
+    size, channels,       # as for `read_picture`
+    strict,               # refuse a picture that cannot be read
+    write,                # called with the pixels (k, channels, size, size) of each block, in their order
+    block=256,            # pictures that are in memory at a time
+) -> dict:                # place in `pictures` -> reason, of those that cannot be read
+    "Decode pictures in parallel. Raises ValueError when one (`strict`) or each of them cannot be read"
     Image.init()                                                   # here, and not in several threads at once
     read, bad = partial(_try_picture, folder=folder, size=size, channels=channels), {}
     threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
-    with ThreadPoolExecutor(threads) as pool, progress(total=len(pictures), desc='reading pictures') as bar, \
+    with ThreadPoolExecutor(threads) as pool, \
+         progress(total=len(pictures), desc='reading pictures', delay=1) as bar, \
          warnings.catch_warnings():
         warnings.filterwarnings('ignore', module='PIL')
         for first in range(0, len(pictures), block):
@@ -485,8 +493,12 @@ def lock_with_message(path, what):
     finally: lock.release()
 
 # %% ../nbs/01_data.ipynb #511409d1
-def decode_cached(folder, listing, size, channels, strict, name):
-    "(images, bad pictures) as `open_decoded`; decodes what the cache lacks. Raises OSError where it cannot be written"
+def decode_cached(
+    folder, listing: Listing,
+    size, channels, strict,  # as for `image_folder`
+    name,                    # of the files in the cache: it stands for a folder and these settings
+):                           # (images, place -> reason of the bad pictures)
+    "The pictures from the cache, decoded first where it lacks them. Raises OSError where it cannot be written"
     place = cache_folder()/'folders'
     index_path, state = place/f'{name}.json', _state(listing.everything)
     if found := open_decoded(index_path, state): return found

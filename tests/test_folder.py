@@ -157,6 +157,7 @@ bad = {
     'ps.png':       (lambda f: f.write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n'),
                      'no picture of a known format'),
     'page.html.png': (lambda f: f.write_text('<html>404</html>'), 'no picture'),
+    'phone.heic':   (lambda f: f.write_bytes(b'\0\0\0\x18ftypheic'), 'no picture of a known format'),
     'nowhere.png':  (lambda f: f.symlink_to('gone.png'), 'no ordinary file'),
     'circle.png':   (lambda f: f.symlink_to(f), 'no ordinary file'),
     'pipe.png':     (lambda f: os.mkfifo(f), 'no ordinary file'),

@@ -26,6 +26,14 @@ from .unet import UNet
 MODEL_FORMAT = 3             # of the folder that save_pretrained writes; one more when an old reader would misread it
 networks = Registry('network', UNet=UNet)   # name in config.json -> class, or 'package.module:Class'
 
+def _check_class_names(net, class_names):
+    "Raises ValueError unless there are as many class names as the network has classes, or none"
+    if class_names is None: return
+    classes = getattr(net, 'num_classes', len(class_names))
+    if classes is None: raise ValueError('this network takes no labels, and class names were given: leave them out')
+    if len(class_names) != classes:
+        raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
+
 def to_config(denoiser, recipe=None, class_names=None) -> dict:
     "All of a denoiser but its weights, as plain numbers and words. Raises ValueError for what a file cannot say"
     denoiser = unwrap(denoiser)
@@ -38,12 +46,7 @@ def to_config(denoiser, recipe=None, class_names=None) -> dict:
                          f'and {type(net).__name__} does not')
 
     class_names = denoiser.class_names if class_names is None else class_names
-    classes = getattr(net, 'num_classes', len(class_names or ()))
-    if class_names is not None and classes is None:
-        raise ValueError('this network takes no labels, and class names were given: leave them out')
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
-
+    _check_class_names(net, class_names)
     own_betas = isinstance(schedule, Betas) and not any(schedule is row for row in schedules.values())
     return dict(net=to_spec(networks, type(net), 'network'), arguments=net.arguments,
                 schedule=dict(betas=schedule.betas.tolist()) if own_betas else to_spec(schedules, schedule, 'schedule'),
@@ -271,6 +274,7 @@ def from_pretrained(
             raise ValueError(f'{path} does not fit {folder/"config.json"} ({_in_short(e)})') from e
         _, tensors = read_weights(folder)
         try:
+            _check_class_names(net, config['class_names'])
             net.load_state_dict({k: v if is_full(v) else v.float() for k, v in tensors.items()}, assign=True)
             denoiser = Denoiser(net, _look_up_schedule(config['schedule']), find_target(config['target']),
                                 config['data_std'], config['shape'], config['class_names'], config['recipe'])

@@ -52,49 +52,8 @@ def to_config(denoiser, recipe=None, class_names=None) -> dict:
                 schedule=dict(betas=schedule.betas.tolist()) if own_betas else to_spec(schedules, schedule, 'schedule'),
                 target=to_spec(targets, getattr(target.of, 'made_by', target), 'target'), data_std=denoiser.data_std,
                 shape=None if denoiser.shape is None else list(denoiser.shape),
-                class_names=None if class_names is None else list(class_names), recipe=recipe or denoiser.recipe)
-
-# %% ../nbs/07_pretrained.ipynb #4f2f4319
-max_number, max_items, max_letters, max_betas, max_values = 2**20, 1000, 1000, 2**17, 2**28
-
-def _check_arguments(values):
-    "Raises ValueError unless all is plain, and no number, word or list larger than a network can ask for"
-    if isinstance(values, dict): values = [*values, *values.values()]
-    if isinstance(values, (list, tuple)):
-        is_small = len(values) <= max_items
-        if is_small:
-            for value in values: _check_arguments(value)
-    elif isinstance(values, str): is_small = len(values) <= max_letters
-    elif isinstance(values, (int, float)): is_small = abs(values) <= max_number
-    elif values is None: is_small = True
-    else: raise ValueError(f'an argument of the network is no plain value, but a {type(values).__name__}')
-    if not is_small:
-        raise ValueError(f'the arguments of a network are numbers up to {max_number:,}, words of up to {max_letters:,} '
-                         f'letters and lists of up to {max_items:,}, and one is larger')
-
-def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-def _check_config(config):
-    "Raises ValueError for a value of config.json that is of the wrong type, or too large"
-    shape, names, betas = config['shape'], config['class_names'], config['schedule']
-    if isinstance(betas, dict):
-        betas = betas.get('betas') if len(betas) == 1 else None
-        if not isinstance(betas, list) or len(betas) > max_betas or not all(map(_is_number, betas)):
-            raise ValueError(f'its schedule is neither a name nor a list of at most {max_betas:,} betas')
-    for key in ('net', 'target') + ('schedule',)*isinstance(betas, str):
-        if not isinstance(config[key], str) or len(config[key]) > max_letters:
-            raise ValueError(f'its {key} is no name')
-
-    if not isinstance(config['arguments'], dict): raise ValueError('its arguments have no names')
-    _check_arguments(config['arguments'])
-    if not _is_number(config['data_std']): raise ValueError('its data_std is no number')
-    if shape is not None and not (isinstance(shape, list) and len(shape) <= 8 and all(type(n) is int for n in shape)
-                                  and all(n > 0 for n in shape) and math.prod(shape) <= max_values):
-        raise ValueError('its shape is no list of whole numbers above 0, or larger than any sample')
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, (str, int)) for name in names)):
-        raise ValueError('its class names are no list of names')
-    if not isinstance(config['recipe'], (dict, type(None))): raise ValueError('its recipe has no names and values')
-    if not isinstance(config['sha256'], str): raise ValueError('its sha256 is no checksum')
+                class_names=None if class_names is None else list(class_names),
+                recipe=denoiser.recipe if recipe is None else recipe)
 
 # %% ../nbs/07_pretrained.ipynb #0db2a9d7
 def save_pretrained(
@@ -122,12 +81,53 @@ def _in_short(error):
     "What an error says, in one short line"
     return textwrap.shorten(str(error), 200, placeholder=' …') or type(error).__name__
 
+# %% ../nbs/07_pretrained.ipynb #4f2f4319
+max_number, max_items  = 2**20, 1000       # in the arguments of a network
+max_betas,  max_values = 2**17, 2**28      # of a schedule, of a sample
+
+def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_size(value):   return type(value) is int and value > 0
+def _is_name(value):   return isinstance(value, str) and len(value) <= max_items
+def _is_list(value, most, fits): return isinstance(value, list) and len(value) <= most and all(map(fits, value))
+def _is_betas(value):
+    return isinstance(value, dict) and [*value] == ['betas'] and _is_list(value['betas'], max_betas, _is_number)
+
+config_rules = dict(                                                  # key -> (does a value fit?, what it should be)
+    net         = (_is_name, 'a name'),
+    arguments   = (lambda v: isinstance(v, dict), 'names and values'),
+    schedule    = (lambda v: _is_name(v) or _is_betas(v), f'a name, or at most {max_betas:,} betas'),
+    target      = (_is_name, 'a name'),
+    data_std    = (_is_number, 'a number'),
+    shape       = (lambda v: v is None or _is_list(v, 8, _is_size) and math.prod(v) <= max_values, 'that of a sample'),
+    class_names = (lambda v: v is None or _is_list(v, max_number, lambda k: type(k) in (str, int)), 'a list of names'),
+    recipe      = (lambda v: isinstance(v, (dict, type(None))), 'names and values'),
+    sha256      = (_is_name, 'a checksum'),
+)
+
+def _check_arguments(values):
+    "Raises ValueError unless the arguments of a network are plain, and no larger than a network can ask for"
+    if isinstance(values, dict): values = [*values, *values.values()]
+    if values is None: return
+    if not isinstance(values, (int, float, str, list, tuple)):
+        raise ValueError(f'an argument of the network is no plain value, but a {type(values).__name__}')
+
+    size, most = (abs(values), max_number) if isinstance(values, (int, float)) else (len(values), max_items)
+    if not size <= most:
+        raise ValueError(f'in the arguments of a network, numbers go up to {max_number:,}, '
+                         f'and lists and words are no longer than {max_items:,}')
+    if isinstance(values, (list, tuple)):
+        for value in values: _check_arguments(value)
+
+def _check_config(config):
+    "Raises ValueError for a value of config.json that is of the wrong type, or too large"
+    for key, (fits, what) in config_rules.items():
+        if not fits(config[key]): raise ValueError(f'its {key} is not {what}')
+    _check_arguments(config['arguments'])
+
 # %% ../nbs/07_pretrained.ipynb #87159986
 old_layers    = dict(time='time_emb', label='class_emb', door='conv_in', middle='mid', exit='conv_out',
                      listen='emb_proj', side='shortcut', mix='proj')                  # of format 1, and their names now
 old_arguments = dict(width='emb_channels')
-config_keys   = {'format', 'net', 'arguments', 'schedule', 'target', 'data_std',
-                 'shape', 'class_names', 'recipe', 'sha256'}
 
 def _upgrade_config(config):
     "config.json of format 1 as format 2 has it. The shape, which it did not hold, follows from the data of its recipe"
@@ -169,7 +169,7 @@ def read_config(path) -> dict:
 
     try:
         if config['format'] == 1 and {'net', 'arguments'} <= config.keys(): config = _upgrade_config(config)
-        if wrong := config.keys() ^ config_keys:
+        if wrong := config.keys() ^ config_rules.keys() ^ {'format'}:
             raise ValueError(f'it has unknown or missing keys: {", ".join(sorted(wrong))}')
         _check_config(config)
         look_up(networks, config['net'], 'network')

@@ -221,7 +221,7 @@ def no_init():
     "Skip initialisation: inside, parameters of new modules have no values yet, and no random number is used up"
     with torch.random.fork_rng(devices=[]), _SkipFills(): yield
 
-# %% ../nbs/07_pretrained.ipynb #48f94fc8
+# %% ../nbs/07_pretrained.ipynb #8afee9ec
 @contextmanager
 def _limit_parameters(most):
     "Inside, a module that registers more than `most` parameters in this thread ends in a ValueError"
@@ -255,6 +255,33 @@ def _build(config, in_file):
         raise ValueError(f'{len(wrong)} tensors differ, such as {wrong[0]}: {there} in the file, {here} in the network')
     with no_init(): return build()
 
+# %% ../nbs/07_pretrained.ipynb #11d2b0ac
+def _find_folder(source, revision):
+    "The folder of a denoiser. Raises FileNotFoundError, also for a run or a checkpoint, with what to choose in it"
+    if os.path.isfile(source): raise FileNotFoundError(f'{source} is a file: give the folder that it lies in')
+    folder = Path(source) if os.path.isdir(source) else stored_models().get(str(source)) or _download(source, revision)
+    if (folder/'model.safetensors').exists(): return folder
+
+    inside = [p.parent for here in ('*', 'checkpoints/*/*') for p in folder.glob(f'{here}/model.safetensors')]
+    if not inside: return folder
+    newest = max(inside, key=lambda p: (p.parent.name, p.name == 'ema'))
+    raise FileNotFoundError(f'{folder} is no denoiser itself, but holds {len(inside)}: choose one, such as {newest}')
+
+def _download(source, revision):
+    "The folder of `owner/name` in the local cache of the Hugging Face Hub, fetched if need be"
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)): raise FileNotFoundError(f'{source} is not a folder')
+    try: from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ImportError(f'{source} is no folder here; to look for it on the Hugging Face Hub: '
+                          'pip install huggingface_hub') from None
+    try:
+        patterns = ['config.json', 'model.safetensors']
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as e:
+        raise FileNotFoundError(f'{source} is no folder here, '
+                                f'and the Hugging Face Hub did not give it ({_in_short(e)})') from None
+
+# %% ../nbs/07_pretrained.ipynb #48f94fc8
 def from_pretrained(
     source,         # a folder that save_pretrained wrote, a stored model's name, or owner/name on the Hugging Face Hub
     device='cpu',
@@ -281,31 +308,6 @@ def from_pretrained(
         except Exception as e:
             raise ValueError(f'{folder/"config.json"} does not fit the weights beside it ({_in_short(e)})') from e
     return denoiser.to(device=device, dtype=dtype).eval()
-
-def _find_folder(source, revision):
-    "The folder of a denoiser. Raises FileNotFoundError, also for a run or a checkpoint, with what to choose in it"
-    if os.path.isfile(source): raise FileNotFoundError(f'{source} is a file: give the folder that it lies in')
-    folder = Path(source) if os.path.isdir(source) else stored_models().get(str(source)) or _download(source, revision)
-    if (folder/'model.safetensors').exists(): return folder
-
-    inside = [p.parent for here in ('*', 'checkpoints/*/*') for p in folder.glob(f'{here}/model.safetensors')]
-    if not inside: return folder
-    newest = max(inside, key=lambda p: (p.parent.name, p.name == 'ema'))
-    raise FileNotFoundError(f'{folder} is no denoiser itself, but holds {len(inside)}: choose one, such as {newest}')
-
-def _download(source, revision):
-    "The folder of `owner/name` in the local cache of the Hugging Face Hub, fetched if need be"
-    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(source)): raise FileNotFoundError(f'{source} is not a folder')
-    try: from huggingface_hub import snapshot_download
-    except ImportError:
-        raise ImportError(f'{source} is no folder here; to look for it on the Hugging Face Hub: '
-                          'pip install huggingface_hub') from None
-    try:
-        patterns = ['config.json', 'model.safetensors']
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
-    except (OSError, ValueError) as e:
-        raise FileNotFoundError(f'{source} is no folder here, '
-                                f'and the Hugging Face Hub did not give it ({_in_short(e)})') from None
 
 # %% ../nbs/07_pretrained.ipynb #d095b4e2
 def pretrained(
@@ -389,6 +391,7 @@ def _drawing(name, config):
             f'denoiser = from_pretrained({str(name)!r})\n'
             f'samples  = draw_samples(denoiser, Sampling(steps=50), 10{labels}{size})\n```')
 
+# %% ../nbs/07_pretrained.ipynb #7b4dc2ce
 def model_card(
     name, config: dict,  # what config.json says
     score=None,          # what score.json says
@@ -413,7 +416,6 @@ def model_card(
              samples and f'![samples]({samples})', _table(['', ''], lines.items()),
              recipe and _table(['recipe', ''], recipe.items()), _score_table(score), _drawing(name, config)]
     return '\n\n'.join(filter(None, parts)) + '\n'
-
 
 # %% ../nbs/07_pretrained.ipynb #fa7f0cf8
 def _write_published(denoiser, folder, name, recipe=None, class_names=None, samples=None, **card):

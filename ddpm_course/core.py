@@ -10,8 +10,8 @@ __all__ = ['in_test', 'full_or_quick', 'seed_all', 'rng', 'fork_seeded_rng', 'co
 # %% ../nbs/00_core.ipynb #b2e10564
 import ast, base64, difflib, hashlib, html, importlib, inspect, io, json, math, operator, os, random, re
 import secrets, tempfile, warnings
-from contextlib import contextmanager
-from functools import partial
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial, wraps
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -610,6 +610,23 @@ def skip_value_checks():
 def checks_values() -> bool:
     "Shall a function look at the values of its arguments, to refuse wrong ones?"
     return _value_checks[0] and not torch.compiler.is_compiling()
+
+def check_values_once(items):
+    "Items of an iterator: while the first is made, values are checked, and from then on they are not"
+    items, context = iter(items), nullcontext
+    with closing(items) if hasattr(items, 'close') else nullcontext():
+        while True:
+            with context():
+                try: item = next(items)
+                except StopIteration: return
+            yield item
+            context = skip_value_checks
+
+def values_checked_once(f):
+    "Decorator for a generator function: see `check_values_once`"
+    @wraps(f)
+    def checked(*args, **kwargs): return check_values_once(f(*args, **kwargs))
+    return checked
 
 def check_floating(x, what='images'):
     "Raises ValueError unless `x` is a tensor of floats"

@@ -451,7 +451,7 @@ def balanced_indices(
 ) -> Tensor:          # (n,) indices; their labels are those of arange(n) % classes
     "Class-balanced draw of n without replacement. Raises ValueError when a class has too few"
     classes = int(labels.max()) + 1
-    target  = balanced_labels(n, classes).to(labels.device)
+    target  = torch.arange(n, device=labels.device) % classes
     short   = _short_classes(labels, n)
     if len(short):
         raise ValueError(f'{n} images, balanced, cannot be drawn from {len(labels)}: '
@@ -473,7 +473,7 @@ def can_balance(
 def _short_classes(labels, n) -> Tensor:
     "Classes of which there are too few for a balanced draw of n"
     counts = labels.bincount()
-    wanted = balanced_labels(n, len(counts)).to(labels.device).bincount(minlength=len(counts))
+    wanted = (torch.arange(n, device=labels.device) % len(counts)).bincount(minlength=len(counts))
     return (wanted > counts).nonzero()[:, 0]
 
 # %% ../nbs/09_metrics.ipynb #31d1d8fb
@@ -815,7 +815,10 @@ def _resolve_reference(reference, shape=None, recipe=None) -> Reference:
         return load_reference('fashion_mnist', pick_device())
 
     if reference is None or str(reference) == str(trained_on):
-        return find_reference(trained_on, **{k: recipe.get(k) for k in ('full', 'image_size', 'channels')})
+        try: return find_reference(trained_on, **{k: recipe.get(k) for k in ('full', 'image_size', 'channels')})
+        except (FileNotFoundError, ValueError) as e:
+            raise type(e)(f'{e} (this is what the denoiser was trained on: '
+                          'to compare with something else, pass its name, folder or Reference)') from None
     is_named = normalise_name(str(reference).partition('(')[0]) in map(normalise_name, datasets)
     as_drawn = {} if is_named or not shape else dict(image_size=shape[-1], channels=shape[0])     # pictures in a folder
     return find_reference(reference, **as_drawn)

@@ -6,7 +6,7 @@ __all__ = ['fashion_mnist_files', 'mnist_files', 'datasets', 'parse_idx', 'write
            'to_float', 'as_float', 'batches']
 
 # %% ../nbs/01_data.ipynb #4e5f929b
-import gzip, hashlib, itertools, operator, os, zlib
+import gzip, hashlib, itertools, operator, os, tempfile, zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -101,14 +101,22 @@ class ImageSet(NamedTuple):
     source: str           # where it was found
 
 def cache_folder() -> Path:
-    "Where downloads go: $XDG_CACHE_HOME/ddpm_course, or ~/.cache/ddpm_course"
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'ddpm_course'
+    "Where downloads go: $XDG_CACHE_HOME/ddpm_course, or ~/.cache/ddpm_course; for a user without a home, below /tmp"
+    try: return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'ddpm_course'
+    except RuntimeError: return Path(tempfile.gettempdir())/f'cache-{os.getuid()}'/'ddpm_course'
 
 # %% ../nbs/01_data.ipynb #559230a4
+def is_forbidden(folder) -> bool:
+    "Is there a folder that this user may not read?"
+    try: os.listdir(folder)
+    except OSError as e: return isinstance(e, PermissionError)
+    return False
+
 def repo_data() -> list[Path]:
     "Where data/ may be: in or above the working directory, beside the package (a clone) or in it (a wheel)"
     package = Path(core.__file__).parent
-    return [Path.cwd()/'data', Path.cwd().parent/'data', package.parent/'data', package/'_data']
+    folders = [Path.cwd()/'data', Path.cwd().parent/'data', package.parent/'data', package/'_data']
+    return [folder for folder in folders if not is_forbidden(folder)]
 
 def _search_path(files, root, full):
     "(description, folder) of each place to look in, in order"

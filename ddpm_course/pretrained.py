@@ -140,8 +140,9 @@ def model_folders() -> list[Path]:
 def stored_models() -> dict:
     "name -> folder of each denoiser in `model_folders`"
     def holds_denoiser(path):
-        try: return 'target' in json.loads(path.read_text(encoding='utf-8'))
-        except ValueError: return True                       # damaged: whoever loads it is told
+        try: config = json.loads(path.read_text(encoding='utf-8'))
+        except (ValueError, OSError, RecursionError): return True      # damaged: whoever loads it is told
+        return not isinstance(config, dict) or not config or 'target' in config
     paths = [path for top in reversed(model_folders()) for path in top.glob('*/config.json') if holds_denoiser(path)]
     return {path.parent.name: path.parent for path in sorted(paths, key=lambda path: path.parent.name)}
 

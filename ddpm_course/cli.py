@@ -189,8 +189,8 @@ class Sample:
 Json = Annotated[bool, conf.FlagCreatePairsOff, conf.arg(help_behavior_hint='')]
 
 def printable(text) -> str:
-    "Text without control characters, which could garble a terminal; each becomes ?"
-    return ''.join(c if c.isprintable() or c == '\n' else '?' for c in str(text))
+    "Text with escapes for control characters, which could garble a terminal; lines stay lines"
+    return ''.join(c if c.isprintable() or c == '\n' else c.encode('unicode_escape').decode() for c in str(text))
 
 def print_report(
     report,   # () -> (plain values, text)
@@ -221,6 +221,11 @@ class Evaluate:
 
     def __post_init__(self): validate(self, above=['repeats'])
 
+    def check(self):
+        "Raises ValueError for an unknown reference, FileNotFoundError for a folder without pictures"
+        from ddpm_course.data import check_dataset
+        if self.against: check_dataset(self.against)
+
     def __call__(self): print_report(self.report, self.json)
 
     def report(self):
@@ -232,12 +237,11 @@ class Evaluate:
 
     def reference(self, denoiser):
         "What the images are compared with, in the form that the model draws"
-        from ddpm_course import metrics
+        from ddpm_course.metrics import find_reference
         recipe = denoiser.recipe if isinstance(denoiser.recipe, dict) else {}
         data   = self.against or recipe.get('data')
         if not data: raise ValueError(f'{self.source.model} does not say what it was trained on: choose with --against')
 
-        find_reference = getattr(metrics, 'find_reference', lambda data, *form: data)
         channels, *_, size = denoiser.shape
         return find_reference(data, bool(recipe.get('full')), size, channels)
 
@@ -649,7 +653,7 @@ def read_settings(path, config) -> Config:
     if path.is_dir(): path = path/'config.json'                      # of a run
     if not path.is_file(): raise FileNotFoundError(f'there is no file {path}')
 
-    values = read_json(path)
+    values = {name: value for name, value in read_json(path).items() if name != 'format'}      # of the file
     try:
         Config.from_dict(values)
         return config.replace(**{old_names.get(name, name): value for name, value in values.items()})

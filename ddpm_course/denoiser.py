@@ -10,7 +10,7 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .core import Registry, check_floating, check_same_shape, look_up
+from .core import Registry, check_floating, check_same_shape, checks_values, look_up, to_spec
 from .forward import _tensor, add_noise, at, last_time
 
 # %% ../nbs/04_denoiser.ipynb #c78ba3c7
@@ -20,10 +20,13 @@ class Target(NamedTuple):
     to_x0: Callable  # (out, x, alpha, sigma) -> x0
 
     def __deepcopy__(self, memo): return self      # a copied denoiser keeps the row itself: files know it by identity
+    def __reduce__(self):
+        "Pickled by its name in `targets`, so that it is that row again. Raises ValueError for one that has none"
+        return find_target, (to_spec(targets, getattr(self.of, 'made_by', self), 'target'),)
 
 def _require_signal(alpha):
     "`alpha`; raises ValueError where it is 0"
-    if (alpha < 1e-15).any():                # not == 0: in float64, cos(pi/2) is 6e-17
+    if checks_values() and (alpha < 1e-15).any():                # not == 0: in float64, cos(pi/2) is 6e-17
         raise ValueError('an eps model cannot tell x0 where alpha is 0: start at last_time(schedule), '
                          'or use the v target')
     return alpha
@@ -46,6 +49,11 @@ def unwrap(net):
     for name in ('_orig_mod', 'module'):
         if isinstance(getattr(net, name, None), nn.Module): return unwrap(getattr(net, name))
     return net
+
+def _dtype_of(net, default) -> torch.dtype:
+    "dtype of a network's weights; `default` for one without"
+    parameters = net.parameters() if isinstance(net, nn.Module) else ()
+    return next((p.dtype for p in parameters if p.is_floating_point()), default)
 
 def _check_data_std(data_std):
     "`data_std` as a float; raises ValueError unless it is a standard deviation above 0"
@@ -97,9 +105,10 @@ class Denoiser(nn.Module):
             raise ValueError('this network takes no condition, and was given one: leave c out')
 
         alpha, sigma = at(self.schedule, t, x)
-        scaled = x/(alpha**2*self.data_std**2 + sigma**2).sqrt()
-        t = _tensor(t).to(x).expand(len(x))
-        return self.net(scaled, t) if c is None else self.net(scaled, t, c)
+        scaled = (x/(alpha**2*self.data_std**2 + sigma**2).sqrt()).to(_dtype_of(self.net, x.dtype))
+        t   = _tensor(t).to(scaled).expand(len(x))
+        out = self.net(scaled, t) if c is None else self.net(scaled, t, c)
+        return out.to(x.dtype)                            # the network may compute in half precision, x0 does not
 
     def split(self, out, x):
         """An answer `out` to `x` as (prediction, extra). With twice the channels (axis 1), the second half is extra:
@@ -124,7 +133,8 @@ def diffusion_loss(
     "Denoising loss (L_simple), Ho et al. (2020), eq. 14, for any target. Raises ValueError for integers, NaN, shapes"
     check_floating(x0, 'clean samples')
     if not len(x0): raise ValueError('a loss needs samples, and x0 has none')
-    if not x0.isfinite().all(): raise ValueError('x0, the clean samples, contains NaN or infinity')
+    if checks_values() and not x0.isfinite().all():
+        raise ValueError('x0, the clean samples, contains NaN or infinity')
 
     if t is None: t = torch.rand(len(x0), device=x0.device, dtype=x0.dtype)*last_time(denoiser.schedule)
     if eps is None: eps = torch.randn_like(x0)

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 
-from .core import Registry, check_floating, check_same_shape
+from .core import Registry, check_floating, check_same_shape, checks_values
 
 # %% ../nbs/03_forward.ipynb #4c01ef0b
 class Level(NamedTuple):
@@ -22,7 +22,7 @@ class Level(NamedTuple):
 
 def _tensor(v):
     "A tensor as it is; a number as float64, where torch's own choice is float32"
-    return v if torch.is_tensor(v) else torch.as_tensor(v, dtype=torch.float64)
+    return v if torch.is_tensor(v) else torch.as_tensor(v, dtype=torch.float64, device='cpu')
 
 def add_noise(
     x0: Tensor,    # clean data, any shape
@@ -118,7 +118,7 @@ def _float64(v) -> Tensor:
 def _time64(t) -> Tensor:
     "`t` as float64; raises ValueError outside [0, 1]"
     t = _float64(t)
-    if not ((t >= 0) & (t <= 1)).all():
+    if checks_values() and not ((t >= 0) & (t <= 1)).all():
         raise ValueError(f'times lie in [0, 1], and these reach from {t.min():g} to {t.max():g}: '
                          't = i/T, with 0 clean and 1 noise')
     return t
@@ -136,6 +136,11 @@ def _log_abar_level(t, log_abar) -> Level:
     return _level_like(t, (log_abar/2).exp(), (-log_abar.expm1()).sqrt())
 
 # %% ../nbs/03_forward.ipynb #a3d6a193
+def _known_betas(betas):
+    "Row of `schedules` that has these betas, or else a new schedule: what a pickled one becomes again"
+    rows = [row for row in schedules.values() if isinstance(row, Betas)]
+    return next((row for row in rows if row.betas.tolist() == betas), None) or Betas(betas)
+
 class Betas:
     "A table of T betas as a schedule of T+1 levels, level 0 clean; between table times log(abar) is linear in t"
     def __init__(
@@ -144,7 +149,8 @@ class Betas:
     ):
         self.betas = _check_betas(betas)
         self.T = len(self.betas)
-        self.log_abar = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-self.betas).cumsum(0)])
+        self.log_abar = torch.cat([self.betas.new_zeros(1), torch.log1p(-self.betas).cumsum(0)])
+        self._on_device = {}
 
     def __call__(
         self,
@@ -155,10 +161,13 @@ class Betas:
         rounding = torch.finfo(t.dtype).eps if torch.is_tensor(t) and t.is_floating_point() else 1e-15
         u = torch.where((u - u.round()).abs() <= 2*rounding*self.T, u.round(), u)     # within rounding of i/T is i/T
 
-        table, below = self.log_abar.to(u.device), u.floor().long().clamp(max=self.T - 1)
+        table = self._on_device.get(u.device)                                        # copied once, not at each step
+        if table is None: table = self._on_device[u.device] = self.log_abar.to(u.device)
+        below = u.floor().long().clamp(max=self.T - 1)
         return _log_abar_level(t, table[below].lerp(table[below + 1], u - below))
 
     def __deepcopy__(self, memo): return self        # it never changes, and files know it by identity
+    def __reduce__(self): return _known_betas, (self.betas.tolist(),)
 
     def __repr__(self): return f'Betas(T={self.T}, {self.betas[0]:.3g} … {self.betas[-1]:.3g})'
 
@@ -219,7 +228,7 @@ def log_snr(level: Level) -> Tensor:
 # %% ../nbs/03_forward.ipynb #f36bbee3
 def _bisect(holds, shape=(), last=1., device=None, steps=64) -> Tensor:
     "Bisection: the largest times in [0, last] at which `holds(t)`, true early and false late; 0 where it never holds"
-    low  = torch.zeros(shape, dtype=torch.float64, device=device)
+    low  = torch.zeros(shape, dtype=torch.float64, device=device or 'cpu')
     high = torch.full_like(low, last)
     low  = torch.where(holds(high), high, low)
     for _ in range(steps):
@@ -262,7 +271,7 @@ def time_at(
 ) -> Tensor:   # times of that shape, in [0, last_time(schedule)], in the dtype of `log_snr` (float64 for a number)
     "Inverse of a schedule: the time of a log-SNR; beyond its range 0 or `last_time`. Raises ValueError on NaN"
     ratio = (_float64(log_snr)/2).exp()                                   # alpha/sigma
-    if ratio.isnan().any(): raise ValueError('a log-SNR is a number, and this is NaN')
+    if checks_values() and ratio.isnan().any(): raise ValueError('a log-SNR is a number, and this is NaN')
 
     def early(t):
         alpha, sigma = schedule(t)

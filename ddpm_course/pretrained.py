@@ -2,23 +2,28 @@
 
 # %% auto #0
 __all__ = ['MODEL_FORMAT', 'networks', 'to_config', 'save_pretrained', 'read_config', 'read_weights', 'model_folders',
-           'stored_models', 'from_pretrained', 'pretrained', 'read_frozen', 'model_card', 'export_model', 'push_to_hub']
+           'stored_models', 'no_init', 'from_pretrained', 'pretrained', 'read_frozen', 'model_card', 'export_model',
+           'push_to_hub']
 
 # %% ../nbs/07_pretrained.ipynb #3759220e
-import copy, json, re, tempfile, textwrap
+import copy, html, math, os, re, tempfile, textwrap, threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
-from .core import Registry, atomic_write, check_format, look_up, sha256, to_spec
+from .core import (Registry, atomic_write, look_up, read_json, save_image_grid, sha256, to_spec, write_json)
 from .data import cache_folder, repo_data
 from .denoiser import Denoiser, find_target, targets, unwrap
-from .forward import Betas, schedules
+from .forward import Betas, at, schedules
 from .unet import UNet
 
 # %% ../nbs/07_pretrained.ipynb #49774647
-MODEL_FORMAT = 2             # of the folder that save_pretrained writes; one more when an old reader would misread it
+MODEL_FORMAT = 3             # of the folder that save_pretrained writes; one more when an old reader would misread it
 networks = Registry('network', UNet=UNet)   # name in config.json -> class, or 'package.module:Class'
 
 def to_config(denoiser, recipe=None, class_names=None) -> dict:
@@ -40,11 +45,53 @@ def to_config(denoiser, recipe=None, class_names=None) -> dict:
         raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
 
     own_betas = isinstance(schedule, Betas) and not any(schedule is row for row in schedules.values())
-    return dict(format=MODEL_FORMAT, net=to_spec(networks, type(net), 'network'), arguments=net.arguments,
+    return dict(net=to_spec(networks, type(net), 'network'), arguments=net.arguments,
                 schedule=dict(betas=schedule.betas.tolist()) if own_betas else to_spec(schedules, schedule, 'schedule'),
                 target=to_spec(targets, getattr(target.of, 'made_by', target), 'target'), data_std=denoiser.data_std,
                 shape=None if denoiser.shape is None else list(denoiser.shape),
                 class_names=None if class_names is None else list(class_names), recipe=recipe or denoiser.recipe)
+
+# %% ../nbs/07_pretrained.ipynb #4f2f4319
+max_number, max_items, max_letters, max_betas, max_values = 2**20, 1000, 1000, 2**17, 2**28
+
+def _check_arguments(values):
+    "Raises ValueError unless all is plain, and no number, word or list larger than a network can ask for"
+    if isinstance(values, dict): values = [*values, *values.values()]
+    if isinstance(values, (list, tuple)):
+        is_small = len(values) <= max_items
+        if is_small:
+            for value in values: _check_arguments(value)
+    elif isinstance(values, str): is_small = len(values) <= max_letters
+    elif isinstance(values, (int, float)): is_small = abs(values) <= max_number
+    elif values is None: is_small = True
+    else: raise ValueError(f'an argument of the network is no plain value, but a {type(values).__name__}')
+    if not is_small:
+        raise ValueError(f'the arguments of a network are numbers up to {max_number:,}, words of up to {max_letters:,} '
+                         f'letters and lists of up to {max_items:,}, and one is larger')
+
+def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+def _check_config(config):
+    "Raises ValueError for a value of config.json that is of the wrong type, or too large"
+    shape, names, betas = config['shape'], config['class_names'], config['schedule']
+    if isinstance(betas, dict):
+        betas = betas.get('betas') if len(betas) == 1 else None
+        if not isinstance(betas, list) or len(betas) > max_betas or not all(map(_is_number, betas)):
+            raise ValueError(f'its schedule is neither a name nor a list of at most {max_betas:,} betas')
+    for key in ('net', 'target') + ('schedule',)*isinstance(betas, str):
+        if not isinstance(config[key], str) or len(config[key]) > max_letters:
+            raise ValueError(f'its {key} is no name')
+
+    if not isinstance(config['arguments'], dict): raise ValueError('its arguments have no names')
+    _check_arguments(config['arguments'])
+    if not _is_number(config['data_std']): raise ValueError('its data_std is no number')
+    if shape is not None and not (isinstance(shape, list) and len(shape) <= 8 and all(type(n) is int for n in shape)
+                                  and all(n > 0 for n in shape) and math.prod(shape) <= max_values):
+        raise ValueError('its shape is no list of whole numbers above 0, or larger than any sample')
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, (str, int)) for name in names)):
+        raise ValueError('its class names are no list of names')
+    if not isinstance(config['recipe'], (dict, type(None))): raise ValueError('its recipe has no names and values')
+    if not isinstance(config['sha256'], str): raise ValueError('its sha256 is no checksum')
 
 # %% ../nbs/07_pretrained.ipynb #0db2a9d7
 def save_pretrained(
@@ -56,18 +103,21 @@ def save_pretrained(
     """Save a denoiser such that `from_pretrained` gives it back. Raises ValueError for what a file cannot say,
     OSError where nothing can be written"""
     denoiser, folder = unwrap(denoiser), Path(folder)
-    config  = to_config(denoiser, recipe, class_names)
+    config = to_config(denoiser, recipe, class_names)
     tensors = {k: v.detach().cpu().contiguous() for k, v in unwrap(denoiser.net).state_dict().items()}
-    weights = safetensors.torch.save(tensors)
-    config['sha256'] = sha256(weights)
-    try: text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as e:
-        raise ValueError(f'config.json cannot be written ({e}): the recipe, the class names and the arguments '
-                         'are plain numbers and words') from None
+    try:
+        _check_config(config | dict(sha256=''))
+        weights = safetensors.torch.save(tensors)
+    except (ValueError, RuntimeError, safetensors.SafetensorError) as e:
+        raise ValueError(f'{folder} was not written: a file cannot hold this denoiser ({_in_short(e)})') from None
 
     with atomic_write(folder/'model.safetensors') as temporary: temporary.write_bytes(weights)
-    with atomic_write(folder/'config.json') as temporary: temporary.write_text(text + '\n', encoding='utf-8')
+    write_json(config | dict(sha256=sha256(weights)), folder/'config.json', format=MODEL_FORMAT)
     return folder
+
+def _in_short(error):
+    "What an error says, in one short line"
+    return textwrap.shorten(str(error), 200, placeholder=' …') or type(error).__name__
 
 # %% ../nbs/07_pretrained.ipynb #87159986
 old_layers    = dict(time='time_emb', label='class_emb', door='conv_in', middle='mid', exit='conv_out',
@@ -86,36 +136,44 @@ def _upgrade_config(config):
     shapes = dict(fashion_mnist=[1, 28, 28], mnist=[1, 28, 28], cifar10=[3, 32, 32])
     return config | dict(shape=shapes.get((config.get('recipe') or {}).get('data')))
 
-def _upgrade_weights(tensors):
-    "Weights of a UNet of format 1 under the names of today; not a number changes"
+def _upgrade_weights(tensors, config):
+    "The entries of a weights file under the names of today: those of a UNet of format 1 had others"
+    if config['format'] != 1 or config['net'] != 'UNet': return tensors
     return {'.'.join(old_layers.get(word, word) for word in key.split('.')): v for key, v in tensors.items()}
 
 # %% ../nbs/07_pretrained.ipynb #a4cf1bfa
+def _check_file(path):
+    "Raises FileNotFoundError where there is no file, ValueError where there is something else in its place"
+    if not path.exists():
+        raise FileNotFoundError(f'{path} is missing: a denoiser is a folder with config.json and model.safetensors')
+    if not path.is_file(): raise ValueError(f'{path} is no file: copy it again')
+
+def _look_up_schedule(spec):
+    "The schedule that config.json names, or of the betas that it lists. Raises ValueError where it gives no levels"
+    schedule = look_up(schedules, spec, 'schedule') if isinstance(spec, str) else Betas(spec['betas'])
+    try: at(schedule, torch.tensor(.5), torch.zeros(1))
+    except Exception as e: raise ValueError(f'the schedule {spec!r} cannot be used: {e}') from None
+    return schedule
+
 def read_config(path) -> dict:
     """config.json of a saved denoiser, in the terms of today but for the recipe, which is as it was written. Raises
     ValueError, FileNotFoundError or RuntimeError (for a newer format) with one sentence that names the file"""
-    try: config = json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise FileNotFoundError(f'{path} is missing: '
-                                'a denoiser is a folder with config.json and model.safetensors') from None
-    except ValueError as e:
-        raise ValueError(f'{path} is damaged, it is not JSON ({e}): copy it again') from None
-    if not isinstance(config, dict) or not isinstance(config.get('format'), int):
+    path = Path(path)
+    _check_file(path)
+    config = read_json(path, format=MODEL_FORMAT)
+    if config['format'] < 1:
         raise ValueError(f'{path} does not describe a denoiser of ddpm_course: it has no "format"')
 
-    check_format(config['format'], MODEL_FORMAT, path)
-    if config['format'] == 1 and {'net', 'arguments'} <= config.keys(): config = _upgrade_config(config)
-    if wrong := config.keys() ^ config_keys:
-        raise ValueError(f'{path} has unknown or missing keys: {", ".join(sorted(wrong))}')
-    if not isinstance(config['class_names'], (list, type(None))):
-        raise ValueError(f'{path} has class names that are no list of names: {config["class_names"]!r}')
-
     try:
+        if config['format'] == 1 and {'net', 'arguments'} <= config.keys(): config = _upgrade_config(config)
+        if wrong := config.keys() ^ config_keys:
+            raise ValueError(f'it has unknown or missing keys: {", ".join(sorted(wrong))}')
+        _check_config(config)
         look_up(networks, config['net'], 'network')
         find_target(config['target'])
-        if isinstance(config['schedule'], str): look_up(schedules, config['schedule'], 'schedule')
-    except (ValueError, TypeError) as e:
-        raise ValueError(f'{path} names what this ddpm_course does not have: {e}') from None
+        with torch.device('cpu'): _look_up_schedule(config['schedule'])
+    except Exception as e:                            # a file may say anything, so anything may go wrong
+        raise ValueError(f'{path} does not describe a denoiser that this ddpm_course knows ({_in_short(e)})') from None
     return config
 
 def read_weights(folder) -> tuple[dict, dict]:
@@ -123,14 +181,14 @@ def read_weights(folder) -> tuple[dict, dict]:
     FileNotFoundError naming the file that is missing, damaged or not the one that belongs there"""
     path   = Path(folder)/'model.safetensors'
     config = read_config(Path(folder)/'config.json')
-    try: weights = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f'{path} is missing: copy it beside {path.with_name("config.json")}') from None
+    _check_file(path)
+    weights = path.read_bytes()
     if sha256(weights) != config['sha256']:
         raise ValueError(f'{path} is damaged, incomplete or not the one that '
                          f'{path.with_name("config.json")} describes: copy both again')
-    tensors = safetensors.torch.load(weights)
-    return config, _upgrade_weights(tensors) if config['format'] == 1 and config['net'] == 'UNet' else tensors
+    try:
+        with torch.device('cpu'): return config, _upgrade_weights(safetensors.torch.load(weights), config)
+    except Exception as e: raise ValueError(f'{path} does not hold weights ({_in_short(e)})') from None
 
 # %% ../nbs/07_pretrained.ipynb #b7c1e2f1
 def model_folders() -> list[Path]:
@@ -138,37 +196,99 @@ def model_folders() -> list[Path]:
     return [data/'models' for data in repo_data()] + [cache_folder()/'models']
 
 def stored_models() -> dict:
-    "name -> folder of each denoiser in `model_folders`"
+    "name -> folder of each denoiser in `model_folders`, damaged ones too: whoever loads one is told"
     def holds_denoiser(path):
-        try: config = json.loads(path.read_text(encoding='utf-8'))
-        except (ValueError, OSError, RecursionError): return True      # damaged: whoever loads it is told
-        return not isinstance(config, dict) or not config or 'target' in config
+        try: config = read_json(path) if path.is_file() else {}
+        except (OSError, ValueError): return True            # damaged: whoever loads it is told
+        return not config or 'target' in config
     paths = [path for top in reversed(model_folders()) for path in top.glob('*/config.json') if holds_denoiser(path)]
     return {path.parent.name: path.parent for path in sorted(paths, key=lambda path: path.parent.name)}
 
+# %% ../nbs/07_pretrained.ipynb #d13cd0c1
+class _SkipFills(TorchFunctionMode):
+    fills = Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        filled = args[0] if args else kwargs.get('tensor')
+        is_fill = func in self.fills or getattr(func, '__module__', '') == 'torch.nn.init'
+        return filled if is_fill and isinstance(filled, nn.Parameter) else func(*args, **kwargs)
+
+@contextmanager
+def no_init():
+    "Skip initialisation: inside, parameters of new modules have no values yet, and no random number is used up"
+    with torch.random.fork_rng(devices=[]), _SkipFills(): yield
+
 # %% ../nbs/07_pretrained.ipynb #48f94fc8
+@contextmanager
+def _limit_parameters(most):
+    "Inside, a module that registers more than `most` parameters in this thread ends in a ValueError"
+    count, thread = [0], threading.get_ident()
+    def hook(module, name, parameter):
+        if threading.get_ident() != thread: return
+        count[0] += 1
+        if count[0] > most: raise ValueError('the network has many more parameters than the file')
+    handle = register_module_parameter_registration_hook(hook)
+    try: yield
+    finally: handle.remove()
+
+def _tensors_in(path) -> dict:
+    "name -> (shape, are they floats?) of a weights file, by its header. Raises ValueError where that is damaged"
+    _check_file(path)
+    try:
+        with safetensors.safe_open(path, 'pt') as file:
+            slices = {k: file.get_slice(k) for k in file.keys()}
+            return {k: (v.get_shape(), v.get_dtype().startswith(('F', 'BF'))) for k, v in slices.items()}
+    except Exception as e:
+        raise ValueError(f'{path} is damaged or incomplete ({_in_short(e)}): copy it again') from None
+
+def _build(config, in_file):
+    "The network of a config, without values. Raises ValueError, before memory is used, unless it is that of the file"
+    def build(): return look_up(networks, config['net'], 'network')(**config['arguments'])
+    with torch.device('meta'), no_init(), _limit_parameters(10*len(in_file)): state = build().state_dict()
+    in_net = {k: (list(v.shape), v.is_floating_point()) for k, v in state.items()}
+
+    if wrong := sorted(k for k in in_file.keys() | in_net.keys() if in_file.get(k) != in_net.get(k)):
+        there, here = (tensors.get(wrong[0], ['missing'])[0] for tensors in (in_file, in_net))
+        raise ValueError(f'{len(wrong)} tensors differ, such as {wrong[0]}: {there} in the file, {here} in the network')
+    with no_init(): return build()
+
 def from_pretrained(
     source,         # a folder that save_pretrained wrote, a stored model's name, or owner/name on the Hugging Face Hub
     device='cpu',
     revision=None,  # on the Hub: a branch, tag or commit
+    dtype=None,     # of the weights (default: float32 for stored half precision, else as they are)
 ) -> Denoiser:      # in eval mode
     """Load a denoiser; runs no code from the file. Raises ValueError naming the file that is damaged or not understood,
     FileNotFoundError where there is none, RuntimeError for a newer format"""
-    folder = Path(source) if Path(source).is_dir() else stored_models().get(str(source)) or _download(source, revision)
-    config, tensors = read_weights(folder)
-    try:
-        spec = config['schedule']
-        schedule = look_up(schedules, spec, 'schedule') if isinstance(spec, str) else Betas(spec['betas'])
-        with torch.device('meta'): net = look_up(networks, config['net'], 'network')(**config['arguments'])
+    folder = _find_folder(source, revision)
+    config = read_config(folder/'config.json')
+    path   = folder/'model.safetensors'
+    is_full = lambda v: v.dtype in (torch.float32, torch.float64) or not v.is_floating_point()
+    with torch.device('cpu'):                                         # whatever the default device is
+        in_file = _upgrade_weights(_tensors_in(path), config)
+        try: net = _build(config, in_file)
+        except Exception as e:                                        # a network of somebody's own may raise anything
+            raise ValueError(f'{path} does not fit {folder/"config.json"} ({_in_short(e)})') from e
+        _, tensors = read_weights(folder)
+        try:
+            net.load_state_dict({k: v if is_full(v) else v.float() for k, v in tensors.items()}, assign=True)
+            denoiser = Denoiser(net, _look_up_schedule(config['schedule']), find_target(config['target']),
+                                config['data_std'], config['shape'], config['class_names'], config['recipe'])
+        except Exception as e:
+            raise ValueError(f'{folder/"config.json"} does not fit the weights beside it ({_in_short(e)})') from e
+    return denoiser.to(device=device, dtype=dtype).eval()
 
-        is_half = lambda v: v.dtype in (torch.float16, torch.bfloat16)
-        net.load_state_dict({k: v.float() if is_half(v) else v for k, v in tensors.items()}, assign=True)
-        denoiser = Denoiser(net, schedule, find_target(config['target']), float(config['data_std']),
-                            config['shape'], config['class_names'], config['recipe'])
-    except (TypeError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as e:
-        reason = textwrap.shorten(str(e), 200, placeholder=' …')
-        raise ValueError(f'{folder/"config.json"} does not fit the weights beside it ({reason})') from None
-    return denoiser.to(device).eval()
+def _find_folder(source, revision):
+    "The folder of a denoiser. Raises FileNotFoundError, also for a run or a checkpoint, with what to choose in it"
+    if os.path.isfile(source): raise FileNotFoundError(f'{source} is a file: give the folder that it lies in')
+    folder = Path(source) if os.path.isdir(source) else stored_models().get(str(source)) or _download(source, revision)
+    if (folder/'model.safetensors').exists(): return folder
+
+    inside = [p.parent for here in ('*', 'checkpoints/*/*') for p in folder.glob(f'{here}/model.safetensors')]
+    if not inside: return folder
+    newest = max(inside, key=lambda p: (p.parent.name, p.name == 'ema'))
+    raise FileNotFoundError(f'{folder} is no denoiser itself, but holds {len(inside)}: choose one, such as {newest}')
 
 def _download(source, revision):
     "The folder of `owner/name` in the local cache of the Hugging Face Hub, fetched if need be"
@@ -181,9 +301,8 @@ def _download(source, revision):
         patterns = ['config.json', 'model.safetensors']
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns))
     except (OSError, ValueError) as e:
-        reason = textwrap.shorten(str(e), 150, placeholder=' …')
         raise FileNotFoundError(f'{source} is no folder here, '
-                                f'and the Hugging Face Hub did not give it ({reason})') from None
+                                f'and the Hugging Face Hub did not give it ({_in_short(e)})') from None
 
 # %% ../nbs/07_pretrained.ipynb #d095b4e2
 def pretrained(
@@ -215,36 +334,105 @@ def read_frozen(
     return safetensors.torch.load(raw)
 
 # %% ../nbs/07_pretrained.ipynb #004784e5
+_path_start = r'(?:~\w*|[A-Za-z]:|\.\.?)?[\\/](?![\\/])'            # of /a, ~/a, C:\a, ./a; not of a/b or https://a
+
+def _last_part(path): return re.split(r'[\\/]', path.rstrip('\\/'))[-1]
+
+def _cut_paths(value):
+    "A value in which each path is cut down to its last part"
+    if isinstance(value, dict): return {k: _cut_paths(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)): return [_cut_paths(v) for v in value]
+    if not isinstance(value, str): return value
+
+    quoted   = rf'(["\'])({_path_start}[^"\']*)\1'
+    unquoted = rf'(?<![^\s\'"=(,:]){_path_start}[^\s\'",)]*'
+    value = re.sub(quoted, lambda found: found[1] + _last_part(found[2]) + found[1], value)
+    return re.sub(unquoted, lambda found: _last_part(found[0]), value)
+
+def _public_recipe(recipe):
+    "A recipe without the folders of this computer"
+    def public(key, value):
+        is_path = key in ('data', 'init_from') and isinstance(value, str) and re.search(r'[\\/]', value)
+        is_name = is_path and re.fullmatch(r'[\w-]+\(.*\)|hf:[\w.-]+/[\w.-]+', value)   # name(…), hf:owner/name
+        return _last_part(value) if is_path and not is_name else _cut_paths(value)
+    return {k: public(k, v) for k, v in (recipe or {}).items()}
+
+# %% ../nbs/07_pretrained.ipynb #7a2652c8
+def _table(header, rows):
+    "A table in Markdown; what the cells hold is text, whatever is in it"
+    def cell(value):
+        text = ', '.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        text = textwrap.shorten(text, 500, placeholder=' …')
+        return html.escape(text, quote=False).replace('|', '\\|')
+    line = lambda values: f'| {" | ".join(map(cell, values))} |'
+    return '\n'.join([line(header), '|---'*len(header) + '|', *map(line, rows)])
+
+def _score_table(score):
+    "Scores as a file of the metrics chapter holds them, a row for each; None where there are none"
+    scores  = score.get('scores', [score]) if isinstance(score, dict) else score or []
+    number  = lambda v: f'{v:,.4g}' if isinstance(v, (int, float)) else '' if v is None else v
+    columns = {'Fréchet distance': 'frechet', 'images': 'n', 'floor': 'floor', 'features': 'extractor'}
+    settings = lambda s: ', '.join(f'{k} {v}' for k, v in s.get('settings', {}).items())
+    rows = [[*(number(s.get(k)) for k in columns.values()), settings(s)] for s in scores if 'frechet' in s]
+    return _table([*columns, 'sampling'], rows) if rows else None
+
+def _drawing(name, config):
+    "Python that draws ten samples"
+    arguments, names, shape = config['arguments'], config['class_names'], config['shape']
+    classes = len(names) if names else arguments.get('classes') if config['net'] == 'UNet' else None
+    size = '' if shape else f', shape=({arguments.get("in_channels", 1)}, 32, 32)'       # any that the network takes
+    labels = f', c=torch.arange(10) % {classes}' if classes else ''
+    return ('```python\nimport torch\nfrom ddpm_course import Sampling, draw_samples, from_pretrained\n\n'
+            f'denoiser = from_pretrained({str(name)!r})\n'
+            f'samples  = draw_samples(denoiser, Sampling(steps=50), 10{labels}{size})\n```')
+
 def model_card(
     name, config: dict,  # what config.json says
-    **details,           # command, data, time, machine, …: a line each
+    score=None,          # what score.json says
+    samples=None,        # the name of a picture beside the card
+    license='unknown',   # as the Hub writes it: 'apache-2.0', 'cc-by-sa-3.0', …
+    **details,           # command, data, commit, precision, time, machine, …: a line each
 ) -> str:
-    "Model card in Markdown: recipe, checksum, and what else is known"
-    recipe, shape, class_names = config['recipe'], config['shape'], config['class_names']
-    kind = 'data'
+    "Model card in Markdown: what a model makes, recipe, score, checksum, how to draw. Raises ValueError for a license"
+    if not re.fullmatch(r'[\w.-]+', license):
+        raise ValueError(f'a license is one word, such as apache-2.0, not {license!r}')
+    shape, names = config['shape'], config['class_names']
+    makes = 'samples of a shape that it leaves to you' if not shape else f'samples of shape {tuple(shape)}'
     if shape and len(shape) == 3:
-        colour = {1: 'grey', 3: 'colour'}.get(shape[0], f'{shape[0]}-channel')
-        kind = f'{shape[1]}×{shape[2]} {colour} images'
-    labels = f', with labels ({", ".join(map(str, class_names))}) or without' if class_names else ''
-    lines  = dict(recipe=', '.join(f'{k} {v}' for k, v in recipe.items()), seed=recipe.get('seed'), **details)
-    lines['SHA-256 of the weights'] = config['sha256']
+        makes = f'{shape[1]}×{shape[2]} {({1: "grey", 3: "colour"}).get(shape[0], f"{shape[0]}-channel")} images'
+    labels = f', with labels ({html.escape(", ".join(map(str, names)), quote=False)}) or without' if names else ''
 
-    table = ''.join(f'| {k} | {v} |\n' for k, v in lines.items())
-    draw  = f"from_pretrained('{name}')), 10" + (f', c=torch.arange(10) % {len(class_names)}' if class_names else '')
-    return (f'# {name}\n\nA denoising diffusion model of `ddpm_course`: {kind}{labels}.\n\n| | |\n|---|---|\n{table}\n'
-            '```python\nimport torch\nfrom ddpm_course import Clipped, from_pretrained, generate\n\n'
-            f'images = generate(Clipped({draw})\n```\n')
+    lines   = {k: v for k, v in _cut_paths(details).items() if v is not None}
+    lines  |= {'SHA-256 of the weights': config['sha256']}
+    recipe  = _public_recipe(config['recipe'])
+    parts = [f'---\nlibrary_name: ddpm_course\nlicense: {license}\ntags: [diffusion, ddpm]\n---\n# {name}',
+             f'A denoising diffusion model of the course `ddpm_course`. It makes {makes}{labels}.',
+             samples and f'![samples]({samples})', _table(['', ''], lines.items()),
+             recipe and _table(['recipe', ''], recipe.items()), _score_table(score), _drawing(name, config)]
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+# %% ../nbs/07_pretrained.ipynb #fa7f0cf8
+def _write_published(denoiser, folder, name, recipe=None, class_names=None, samples=None, **card):
+    "Save a denoiser with its card, and with a picture where there are samples; no path of this computer gets in"
+    recipe = _public_recipe(denoiser.recipe if recipe is None else recipe)
+    save_pretrained(denoiser, folder, recipe, class_names)
+    if samples is not None: save_image_grid(samples, folder/'samples.png')
+    picture = 'samples.png' if (folder/'samples.png').exists() else None
+    text = model_card(name, read_config(folder/'config.json'), samples=picture, **card)
+    with atomic_write(folder/'README.md') as temporary: temporary.write_text(text, encoding='utf-8')
 
 def export_model(
-    denoiser,    # a Denoiser with its recipe, shape and class names
-    folder,      # such as data/models/ddpm-mnist
-    **details,   # as for `model_card`
+    denoiser,      # a Denoiser with its recipe, shape and class names
+    folder,        # such as data/models/ddpm-mnist; a score.json and a samples.png in it are shown on the card
+    samples=None,  # images (n, c, h, w) for samples.png
+    **card,        # license and details, as for `model_card`
 ) -> Path:
     "Save a denoiser to be kept: weights in half precision, config.json and a card, README.md"
-    half   = denoiser.with_net(copy.deepcopy(unwrap(denoiser.net)).half())
-    folder = save_pretrained(half, folder)
-    card   = model_card(folder.name, read_config(folder/'config.json'), **details)
-    with atomic_write(folder/'README.md') as temporary: temporary.write_text(card, encoding='utf-8')
+    denoiser, folder = unwrap(denoiser), Path(folder)
+    half  = denoiser.with_net(copy.deepcopy(unwrap(denoiser.net)).half())
+    score = read_json(folder/'score.json') if (folder/'score.json').exists() else None
+    _write_published(half, folder, folder.resolve().name, samples=samples, **dict(score=score) | card)
     return folder
 
 # %% ../nbs/07_pretrained.ipynb #91057e59
@@ -256,6 +444,7 @@ def push_to_hub(
     private=False,
     token=None,        # default: the one that `huggingface-cli login` stored
     api=None,          # what does the sending (default: huggingface_hub.HfApi)
+    **card,            # samples as for `export_model`; score, license and details as for `model_card`
 ) -> str:              # the address
     """Send a denoiser to the Hugging Face Hub; `from_pretrained(name)` reads it.
     Raises ImportError or OSError with one sentence"""
@@ -266,19 +455,11 @@ def push_to_hub(
         api = HfApi(token=token)
 
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(denoiser, folder, recipe, class_names)
-        (Path(folder)/'README.md').write_text(_hub_card(name), encoding='utf-8')
+        _write_published(unwrap(denoiser), Path(folder), name, recipe, class_names, **card)
         try:
             api.create_repo(name, private=private, exist_ok=True)
             api.upload_folder(repo_id=name, folder_path=folder)
         except (OSError, ValueError) as e:
-            reason = ' '.join(str(e).split())[:150]
-            raise OSError(f'{name} was not sent to the Hugging Face Hub ({reason}): '
+            raise OSError(f'{name} was not sent to the Hugging Face Hub ({_in_short(e)}): '
                           'are you online and logged in?') from None
     return f'https://huggingface.co/{name}'
-
-def _hub_card(name):
-    return (f'---\nlibrary_name: ddpm_course\ntags: [diffusion, ddpm]\n---\n# {name}\n\n'
-            'A denoising diffusion model of the course `ddpm_course`.\n\n'
-            '```python\nfrom ddpm_course import Clipped, from_pretrained, generate\n\n'
-            f"images = generate(Clipped(from_pretrained('{name}')), 16)\n```\n")

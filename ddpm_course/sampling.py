@@ -7,6 +7,7 @@ __all__ = ['samplers', 'spacings', 'posterior_variance', 'Step', 'ddim_update', 
            'balanced_labels']
 
 # %% ../nbs/05_sampling.ipynb #2b76fc1b
+import itertools
 from contextlib import contextmanager
 from functools import wraps
 from numbers import Number
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core import (Registry, check_floating, device_of, look_up, map_tensors, pick_arguments, progress, rng,
-                              take_samples)
+from .core import (Registry, check_floating, check_values_once, counter_normal, device_of, look_up,
+                              map_tensors, pick_arguments, progress, take_samples)
 from .denoiser import unwrap
 from .forward import Level, add_noise, last_time, noise_in, prior_std, time_at
 
@@ -252,10 +253,11 @@ def generate(
 
     samples = []
     with eval_mode(denoise), progress(total=-(-n//batch_size)*(len(ts) - 1), desc='sampling') as bar:
-        for batch in torch.arange(n).split(batch_size):
-            noise = _SampleNoise(seed, batch.tolist(), device, dtype_of(denoise))
+        for batch in torch.arange(n, device='cpu').split(batch_size):
+            noise = _SampleNoise(seed, batch.to(device), dtype_of(denoise))
             x = _start(denoise, noise.draw(shape), ts[0], take_samples(init, batch))
-            for step in sampler(denoise, x, ts, take_samples(c, batch, device), randn=noise, **kwargs): bar.update()
+            walk = sampler(denoise, x, ts, take_samples(c, batch, device), randn=noise, **kwargs)
+            for step in check_values_once(walk): bar.update()
             samples.append(step.x.cpu())
 
     samples = torch.cat(samples)
@@ -282,13 +284,12 @@ def _sample_shape(denoise, shape, init, n):
     return tuple(shape)
 
 class _SampleNoise:
-    "Standard normal noise from one generator per sample, so that batches do not matter; called like torch.randn_like"
-    def __init__(self, seed, indices, device, dtype):
-        self.generators, self.device, self.dtype = [rng(seed, 'sample', i) for i in indices], device, dtype
+    "Standard normal noise that depends on (seed, sample, number of the draw), not on the batch; like torch.randn_like"
+    def __init__(self, seed, indices, dtype):
+        self.seed, self.indices, self.dtype, self.draws = seed, indices, dtype, itertools.count()
 
     def draw(self, shape):
-        samples = [torch.randn(shape, generator=g) for g in self.generators]
-        return torch.stack(samples).to(self.device, self.dtype)
+        return counter_normal((self.seed, 'sample', next(self.draws)), self.indices, shape).to(self.dtype)
 
     def __call__(self, like): return self.draw(like.shape[1:])
 

@@ -6,7 +6,8 @@ __all__ = ['time_distributions', 'lr_schedules', 'optimizers', 'step_noise', 'un
            'min_snr', 'ValidationLoss', 'optimizer_state', 'load_optimizer_state', 'Checkpoints', 'Log', 'train']
 
 # %% ../nbs/08_training.ipynb #8583ab62
-import contextlib, copy, errno, itertools, json, math, os, re, secrets, shutil, warnings
+import contextlib, copy, errno, itertools, json, math, os, re, secrets, shutil, sys, time, warnings
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -14,13 +15,14 @@ from typing import Iterator, NamedTuple
 import safetensors.torch
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from .core import (Registry, autocast, check_format, device_of, fork_seeded_rng, map_tensors, pick_device,
-                              pick_precision, rng, sha256, take_samples, world_size, writable_folder)
+from .core import (Registry, autocast, checks_values, counter_normal, counter_uniform,
+                              device_of, fork_seeded_rng, map_tensors, pick_device, pick_precision, read_json, rng,
+                              sha256, take_samples, values_checked_once, world_size, writable_folder, write_json)
 from .denoiser import Denoiser, Target, diffusion_loss, unwrap
 from .forward import last_time, time_at
 from .pretrained import read_weights, save_pretrained, to_config
@@ -32,12 +34,13 @@ def step_noise(
     shape,       # of one image
     seed, step,  # the key: nothing else matters
     device='cpu',
+    places=None, # (m,): which of the n images (default: all)
 ):
-    """Random numbers of one training step: stratified uniform numbers (n,), one in each n-th of (0, 1), for the times;
-    noise (n, *shape); and uniform numbers (n,) that decide which conditions are dropped"""
-    g = rng(seed, 'step', step, device=device)
-    strata = (torch.arange(n, device=device) + torch.rand(n, generator=g, device=device))/n
-    return strata, torch.randn(n, *shape, generator=g, device=device), torch.rand(n, generator=g, device=device)
+    """Random numbers of one training step: stratified uniform numbers (m,), one in each n-th of (0, 1), for the times;
+    noise (m, *shape); and uniform numbers (m,) that decide which conditions are dropped"""
+    places = torch.arange(n, device=device) if places is None else places.to(device)
+    strata = (places + counter_uniform((seed, 'times', step), places))/n
+    return strata, counter_normal((seed, 'noise', step), places, shape), counter_uniform((seed, 'drop', step), places)
 
 # %% ../nbs/08_training.ipynb #8a154e42
 def _gaussian(u, mean, std): return mean + std*torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
@@ -81,18 +84,19 @@ lr_schedules = Registry('lr schedule', constant=constant, linear=linear_decay, h
 
 # %% ../nbs/08_training.ipynb #7fbd58c3
 def newton_schulz(
-    m,         # (n, k)
+    m,         # (n, k), or several of that shape: (b, n, k)
     rounds=5,
     dtype=torch.bfloat16,
-):             # (n, k)
+):             # of the shape of m
     """Newton–Schulz orthogonalisation, about U V^T of m = U S V^T, Jordan et al. (2024): singular values above a
     hundredth of the norm come to lie between 0.68 and 1.14"""
-    x = (m.mT if m.shape[0] > m.shape[1] else m).to(dtype)
-    x = x/x.norm().clamp(min=1e-7)
+    is_tall = m.shape[-2] > m.shape[-1]
+    x = (m.mT if is_tall else m).to(dtype).reshape(-1, *sorted(m.shape[-2:]))
+    x = x/x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(rounds):                              # x becomes a*x + (b*xx + c*xx@xx) @ x
         xx = x @ x.mT
-        x = torch.addmm(x, torch.addmm(xx, xx, xx, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return x.mT if m.shape[0] > m.shape[1] else x
+        x = torch.baddbmm(x, torch.baddbmm(xx, xx, xx, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return (x.mT if is_tall else x).reshape(m.shape)
 
 # %% ../nbs/08_training.ipynb #b4c932ef
 class Muon(torch.optim.AdamW):
@@ -104,29 +108,45 @@ class Muon(torch.optim.AdamW):
         lr=4e-3,      # of both
         momentum=.95, # fraction of the old average that a step keeps
         min_dim=16,   # matrices with fewer rows or columns are AdamW's
-        **kwargs,     # for AdamW
+        fused=True, **kwargs,   # for AdamW
     ):
-        super().__init__(params, lr, **kwargs)
+        super().__init__(params, lr, fused=fused, **kwargs)
         self.momentum, self.min_dim = momentum, min_dim
+        self._step_supports_amp_scaling = False         # a GradScaler itself leaves out a step with infinite gradients
 
     def is_matrix(self, p): return p.ndim >= 2 and min(p.flatten(1).shape) >= self.min_dim
 
-    def step_matrix(self, p, lr, weight_decay):
-        "Nesterov momentum, orthogonalised; the gradient is used up, so that AdamW leaves the weight alone"
-        state = self.state[p]
-        if not state: state |= dict(step=torch.tensor(0.), momentum=torch.zeros_like(p))   # AdamW wants to read a step
-        state['step'] += 1
-        average = state['momentum'].lerp_(p.grad, 1 - self.momentum)
-        o = newton_schulz(p.grad.lerp(average, self.momentum).flatten(1))
-        p.mul_(1 - lr*weight_decay).add_(o.view_as(p), alpha=-lr*.2*max(o.shape)**.5)
-        p.grad = None
+    def step_matrices(self, params, lr, weight_decay):
+        "Nesterov momentum, orthogonalised, for weights of one shape together"
+        for p in params:
+            if p in self.state: continue
+            self.state[p] = dict(step=torch.zeros((), device='cpu'), momentum=torch.zeros_like(p))
+        averages, grads = [self.state[p]['momentum'] for p in params], [p.grad for p in params]
+        torch._foreach_add_([self.state[p]['step'] for p in params], 1)
+
+        torch._foreach_lerp_(averages, grads, 1 - self.momentum)
+        ahead = torch.stack(torch._foreach_lerp(grads, averages, self.momentum))
+        o = newton_schulz(ahead.flatten(2))
+        torch._foreach_mul_(params, 1 - lr*weight_decay)
+        torch._foreach_add_(params, list(o.view_as(ahead).to(ahead.dtype)), alpha=-lr*.2*max(o.shape[1:])**.5)
 
     @torch.no_grad()
-    def step(self):
+    def step(self, closure=None):
+        "One step; `closure` computes the loss and the gradients again, as for any optimiser of torch"
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        hidden = {}
         for group in self.param_groups:
+            shapes = {}
             for p in group['params']:
-                if p.grad is not None and self.is_matrix(p): self.step_matrix(p, group['lr'], group['weight_decay'])
+                if p.grad is not None and self.is_matrix(p): shapes.setdefault(p.shape, []).append(p)
+            for params in shapes.values():
+                self.step_matrices(params, group['lr'], group['weight_decay'])
+                hidden |= {p: p.grad for p in params}
+
+        for p in hidden: p.grad = None                    # AdamW leaves weights without a gradient alone
         super().step()
+        for p, grad in hidden.items(): p.grad = grad
+        return loss
 
 optimizers = Registry('optimizer', adamw=partial(torch.optim.AdamW, fused=True), muon=Muon)
 
@@ -242,7 +262,7 @@ def load_optimizer_state(opt, tensors, plain):
     opt.load_state_dict(dict(state=state, param_groups=plain['groups']))
 
 # %% ../nbs/08_training.ipynb #77a3be78
-CHECKPOINT_FORMAT = 2                                    # of these folders; format 1 is still read
+CHECKPOINT_FORMAT = 3                                    # of these folders; formats 1 and 2 are still read
 
 def _write_tensors(tensors, path):
     path.write_bytes(safetensors.torch.save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
@@ -286,10 +306,7 @@ def write_checkpoint(
     paths = sorted(p for p in folder.rglob('*') if p.is_file())
     files = {p.relative_to(folder).as_posix(): sha256(p.read_bytes()) for p in paths}
 
-    state  = dict(format=CHECKPOINT_FORMAT, step=step, val=val, parts=plain, files=files, **more)
-    state  = json.loads(json.dumps(state))
-    digest = sha256(json.dumps(state, sort_keys=True).encode())
-    (folder/'state.json').write_text(json.dumps(state | dict(digest=digest), indent=1))
+    write_json(dict(step=step, val=val, parts=plain, files=files, **more), folder/'state.json', CHECKPOINT_FORMAT)
 
 # %% ../nbs/08_training.ipynb #fcd46c20
 def _upgrade_state(state):
@@ -299,22 +316,19 @@ def _upgrade_state(state):
     return {k: v for k, v in state.items() if k not in ('optimizer', 'ema_updates')} | dict(parts=parts)
 
 def read_checkpoint_state(path) -> dict:
-    "What state.json of a checkpoint says. Raises ValueError when it is damaged"
-    path = Path(path)
+    "What state.json of a checkpoint says. Raises ValueError when it is damaged, RuntimeError for a newer format"
+    path = Path(path)/'state.json'
     try:
-        state  = json.loads((path/'state.json').read_text(encoding='utf-8'))
-        digest = state.pop('digest')
-        if digest != sha256(json.dumps(state, sort_keys=True).encode()): raise ValueError('it does not have its digest')
+        state = read_json(path, CHECKPOINT_FORMAT)
         return _upgrade_state(state) if state['format'] == 1 else state
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ValueError(f'{path/"state.json"} is damaged ({e})') from None
+    except (FileNotFoundError, KeyError, TypeError) as e:
+        raise ValueError(f'{path} is damaged ({type(e).__name__}: {e})') from None
 
 def check_checkpoint(path) -> dict:
     """What state.json says, after every file has been compared with its checksum. Raises ValueError naming the file
     that is damaged, RuntimeError for a newer format"""
     path  = Path(path)
     state = read_checkpoint_state(path)
-    check_format(state['format'], CHECKPOINT_FORMAT, path)
     for name, expected in state['files'].items():
         try: digest = sha256((path/name).read_bytes())
         except FileNotFoundError: raise ValueError(f'{path/name} is missing') from None
@@ -406,7 +420,8 @@ class Checkpoints:
         "The one with the lowest validation loss, or None where none was measured"
         losses = {}
         for path in self.all():
-            with contextlib.suppress(OSError, ValueError): losses[path] = read_checkpoint_state(path)['val']
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                losses[path] = read_checkpoint_state(path)['val']
         measured = [p for p, val in losses.items() if val is not None and math.isfinite(val)]
         return min(measured, key=losses.get, default=None)
 
@@ -432,20 +447,45 @@ class Checkpoints:
         return path
 
 # %% ../nbs/08_training.ipynb #2623de2c
-class Log(NamedTuple):
-    "Log entry of one optimiser step"
-    step: int          # steps done: 1 after the first
-    loss: float        # mean over the batch, over all processes
-    grad_norm: float   # before clipping
-    lr: float          # of the first group of parameters
-    val: float = None  # validation loss, where it was measured (in the main process)
+class Log:
+    """Log entry of one optimiser step. Its `loss` and `grad_norm` are on the device until they are asked for, or until
+    `train` reads those of several steps at once"""
+    def __init__(
+        self,
+        step,       # steps done: 1 after the first
+        loss,       # mean over the batch, over all processes: a number, or a tensor of one
+        grad_norm,  # before clipping
+        lr,         # of the first group of parameters
+        val=None,   # validation loss, where it was measured (in the main process)
+    ):
+        self.step, self.values, self.lr, self.val = step, (loss, grad_norm), lr, val
+
+    @property
+    def loss(self) -> float: return float(self.values[0])
+
+    @property
+    def grad_norm(self) -> float: return float(self.values[1])
+
+    @property
+    def is_read(self) -> bool:
+        "Are the values here, and no longer on the device?"
+        return not any(map(torch.is_tensor, self.values))
+
+    def as_dict(self) -> dict: return {k: getattr(self, k) for k in ('step', 'loss', 'grad_norm', 'lr', 'val')}
+
+    def __eq__(self, other): return isinstance(other, Log) and self.as_dict() == other.as_dict()
+    def __repr__(self): return f'Log({", ".join(f"{k}={v}" for k, v in self.as_dict().items())})'
 
 # %% ../nbs/08_training.ipynb #176e831b
+process_timeout = timedelta(days=7)       # the others wait while the main process measures; the default is ten minutes
+
 def make_accelerator(accelerator=None) -> Accelerator:
     """The accelerator, made if need be. Raises RuntimeError when it knows fewer processes than were started, ValueError
     when it is set to do what `train` does itself"""
     if accelerator is None:
-        accelerator = Accelerator(cpu=pick_device().type == 'cpu')     # cpu=True, or processes without GPUs do not meet
+        patient = InitProcessGroupKwargs(timeout=process_timeout)
+        accelerator = Accelerator(cpu=pick_device().type == 'cpu',     # cpu=True, or processes without GPUs do not meet
+                                  kwargs_handlers=[patient])
     if accelerator.num_processes != world_size():
         raise RuntimeError(f'{world_size()} processes were started, and this accelerator knows '
                            f'{accelerator.num_processes}: without GPUs, make it with cpu=True')
@@ -466,7 +506,7 @@ def prepared(denoiser, accelerator, compile=None, activation_checkpointing=False
     try:
         with checkpointed_activations(net, activation_checkpointing): yield unwrapped
     finally:
-        accelerator.unwrap_model(net, keep_fp32_wrapper=False)
+        if not sys.is_finalizing(): accelerator.unwrap_model(net, keep_fp32_wrapper=False)
         denoiser.net = net.train(was_training)
 
 # %% ../nbs/08_training.ipynb #e3c3aed6
@@ -507,25 +547,44 @@ def drop_conditions(c, null, dropped):
     def pick(v, none): return torch.where(dropped.view(-1, *[1]*(v.dim() - 1)), none, v)
     return map_tensors(pick, c, null(c))
 
-def draw_step(denoiser, batch, seed, step, times, label_dropout, accelerator):
-    "A batch with its times and noise, (x0, c, t, eps), all on the device; what is random follows from (seed, step)"
+def _check_batch(batch, denoiser):
+    "Raises ValueError, with the form that is wanted, for what is no batch (x0, c) for this denoiser"
+    if not isinstance(batch, (tuple, list)):
+        raise ValueError('a batch is a pair (x0, c): images, and conditions or None; '
+                         f'the stream gives a {type(batch).__name__}')
     if len(batch) != 2:
         raise ValueError(f'a batch is (x0, c), and this one has {len(batch)} parts: put all conditions into one dict')
-    x0, c = map_tensors(lambda v: v.to(accelerator.device), tuple(batch))
+
+    x0, c = batch
+    for v in (x0, *(c.values() if isinstance(c, dict) else c if isinstance(c, (tuple, list)) else [c])):
+        if not (torch.is_tensor(v) or v is None or isinstance(v, (dict, tuple, list))) or x0 is None:
+            raise ValueError('a batch (x0, c) is made of tensors, or tuples and dicts of them, '
+                             f'and the stream gives a {type(v).__name__}: see torch.as_tensor')
     if c is not None and denoiser.null is None:
         raise ValueError('this network takes no condition, and the stream gives one: give (x0, None)')
     if c is None and denoiser.null is not None:
         raise ValueError('this network takes a condition, and the stream gives no labels: give (x0, labels)')
 
-    n, rank = len(x0), accelerator.process_index
-    local = slice(rank*n, (rank + 1)*n)
-    draws = step_noise(accelerator.num_processes*n, x0.shape[1:], seed, step, accelerator.device)
-    u, eps, chance = (v[local] for v in draws)
+    classes = getattr(unwrap(denoiser.net), 'num_classes', None)
+    is_labels = classes and torch.is_tensor(c) and c.dim() == 1 and not c.is_floating_point()
+    if is_labels and checks_values() and len(c) and (c.min() < 0 or c.max() >= classes):
+        raise ValueError(f'labels lie in 0 to {classes - 1} for {classes} classes, '
+                         f'and these reach from {c.min()} to {c.max()}')
+
+def draw_step(denoiser, batch, seed, step, times, label_dropout, accelerator):
+    "A batch with its times and noise, (x0, c, t, eps), all on the device; what is random follows from (seed, step)"
+    _check_batch(batch, denoiser)
+    device = accelerator.device
+    x0, c  = map_tensors(lambda v: v.to(device), tuple(batch))
+
+    n = len(x0)
+    places = accelerator.process_index*n + torch.arange(n, device=device)
+    u, eps, chance = step_noise(accelerator.num_processes*n, x0.shape[1:], seed, step, device, places)
     return x0, drop_conditions(c, denoiser.null, chance < label_dropout), times(u, denoiser.schedule), eps
 
 # %% ../nbs/08_training.ipynb #eabbd893
 class GradientStep:
-    "A step of the optimiser along the gradient of the mean loss over the global batch"
+    "A step of the optimiser along the gradient of the mean loss over the global batch; nothing is read from the device"
     def __init__(self, accelerator, opt, loss, weight, clip, accumulate, precision):
         self.accelerator, self.opt, self.loss, self.weight = accelerator, opt, loss, weight
         self.clip, self.accumulate = clip or math.inf, accumulate
@@ -535,40 +594,47 @@ class GradientStep:
 
     def gradient(self, denoiser, batch, key):
         "Add up the gradients of micro-batches; returns the mean loss"
-        n, device = len(batch[0]), batch[0].device
-        total, chunks = 0., torch.arange(n, device=device).chunk(self.accumulate)
-        for k, index in enumerate(chunks):
-            is_last = k == len(chunks) - 1
+        n, device, total = len(batch[0]), batch[0].device, 0.
+        size = -(-n//self.accumulate)
+        for k, start in enumerate(range(0, n, size)):
+            is_last = start + size >= n
             quiet = contextlib.nullcontext() if is_last else self.accelerator.no_sync(denoiser.net)
             with quiet, fork_seeded_rng(*key, k, device=device):
                 with autocast(device, self.precision):
-                    x0, c, t, eps = take_samples(batch, index)
+                    x0, c, t, eps = map_tensors(lambda v: v[start:start + size], batch)
                     losses = self.loss(denoiser, x0, c, t, eps)
                     if self.weight: losses = losses*self.weight(*denoiser.schedule(t))
                     micro_loss = losses.sum()/n
                 self.accelerator.backward(self.scaler.scale(micro_loss))
             total = total + micro_loss.detach()
-        return self.accelerator.reduce(total, 'mean').item()
+        return self.accelerator.reduce(total, 'mean')
 
-    def __call__(self, denoiser, batch, lr_factor, key, step):
-        "(loss, norm of the gradient, learning rate). Raises FloatingPointError before a NaN reaches the weights"
+    def __call__(self, denoiser, batch, lr_factor, key):
+        "Loss, norm of the gradient (on the device) and learning rate; `finish` then moves the weights"
         for group in self.opt.param_groups: group['lr'] = group['initial_lr']*lr_factor
-        lr, loss = self.opt.param_groups[0]['lr'], self.gradient(denoiser, batch, key)
-
+        loss = self.gradient(denoiser, batch, key)
         self.scaler.unscale_(self.opt)
         parameters = [p for group in self.opt.param_groups for p in group['params']]
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip).item()
-        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
-            raise FloatingPointError(f'the loss became {loss} (norm of its gradient {norm}) at step {step + 1}: '
-                                     f'are there NaN in the data, or is the learning rate {lr:.2g} too high? '
-                                     'The checkpoints before it are whole')
+        return loss, nn.utils.clip_grad_norm_(parameters, self.clip), self.opt.param_groups[0]['lr']
 
+    def finish(self):
         self.scaler.step(self.opt)
         self.scaler.update()
         self.opt.zero_grad()
-        return loss, norm, lr
+
+    def read(self, logs):
+        "Read the values of logs from the device at once. Raises FloatingPointError naming the first step with a NaN"
+        unread = [log for log in logs if not log.is_read]
+        values = torch.stack([torch.as_tensor(v).float() for log in unread for v in log.values]).view(-1, 2).tolist()
+        for log, (loss, norm) in zip(unread, values):
+            log.values = loss, norm
+            if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
+                raise FloatingPointError(f'the loss became {loss} (norm of its gradient {norm}) at step {log.step}: '
+                                         f'are there NaN in the data, or is the learning rate {log.lr:.2g} too high? '
+                                         'The checkpoints before it are whole')
 
 # %% ../nbs/08_training.ipynb #23c0420a
+@values_checked_once
 def train(
     denoiser,             # a Denoiser; its network is trained in place
     batches,              # stream of (x0, c), or (start, rank, world_size, device) -> stream: partial(batches, data, 9)
@@ -588,25 +654,33 @@ def train(
     seed=0,               # of times, noise, dropped conditions and dropout
     accelerator=None,     # an accelerate.Accelerator (default: a new one)
     times=uniform,        # time distribution, (u, schedule) -> t
+    checkpoint_minutes=None,  # a checkpoint after so many, too (default: when the last one costs less than 2 % of them)
+    read_every=10,        # steps between readings of the losses from the device
 ) -> Iterator[Log]:
     """Train, one step per item taken; under torchrun each process calls this, and they share the work. Raises
     FloatingPointError for a NaN loss, ValueError for a stream or checkpoint that does not fit, OSError: no room"""
     accelerator = make_accelerator(accelerator)
-    _check_counts(steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every)
+    _check_counts(steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, read_every=read_every)
     gradient_step = GradientStep(accelerator, opt, loss, weight, clip, accumulate, precision)
     with prepared(denoiser, accelerator, compile, activation_checkpointing) as unwrapped:
-        parts = _parts(unwrapped, opt, ema, accelerator.device)
-        done  = resume(checkpoints, accelerator, parts, seed) if checkpoints else 0
+        saver = Saver(accelerator, _parts(unwrapped, opt, ema, accelerator.device), validate, checkpoints,
+                      checkpoint_every, checkpoint_minutes, dict(seed=seed, steps=steps))
+        done, unread = resume(checkpoints, accelerator, saver.parts, seed) if checkpoints else 0, []
+
         for step, batch in numbered_batches(batches, done, steps, accelerator):
             batch = draw_step(unwrapped, batch, seed, step, times, label_dropout, accelerator)
             key   = seed, 'dropout', step, accelerator.process_index
-            mean, norm, lr = gradient_step(denoiser, batch, lr_schedule(step/steps), key, step)
-            if ema: ema.update(unwrapped)
+            log   = Log(step + 1, *gradient_step(denoiser, batch, lr_schedule(step/steps), key))
 
-            is_due = (step + 1) % checkpoint_every == 0 or step + 1 == steps
-            more = dict(seed=seed, steps=steps, loss=mean, grad_norm=norm)
-            val  = validate_and_save(accelerator, step + 1, parts, validate, checkpoints, more) if is_due else None
-            yield Log(step + 1, mean, norm, lr, val)
+            # Now and then the device is waited for; a NaN that is found then does not reach the weights.
+            unread.append(log)
+            is_read = saver.is_due(log.step) or step == done or log.step % read_every == 0
+            if is_read: gradient_step.read(unread); unread.clear()
+
+            gradient_step.finish()
+            if ema: ema.update(unwrapped)
+            if is_read: saver(log)
+            yield log
 
 # %% ../nbs/08_training.ipynb #54ea52f9
 def _parts(denoiser, opt, ema, device):
@@ -619,12 +693,32 @@ def _check_counts(**counts):
     for name, number in counts.items():
         if number < 1: raise ValueError(f'{name} is at least 1, not {number}')
 
-def validate_and_save(accelerator, step, parts, validate, checkpoints, more):
-    "Validation loss and checkpoint, in the main process; the others wait"
-    val = None
-    if accelerator.is_main_process:
-        average = parts['ema'].module if 'ema' in parts else parts['model']
-        if validate: val = validate(average)
-        if checkpoints: checkpoints.save(step, parts, val, **more)
-    accelerator.wait_for_everyone()
-    return val
+class Saver:
+    "Validation losses and checkpoints, by steps and by the clock, in the main process; the others wait"
+    def __init__(self, accelerator, parts, validate, checkpoints, every, minutes, more):
+        self.accelerator, self.parts, self.validate, self.checkpoints = accelerator, parts, validate, checkpoints
+        self.every, self.minutes, self.more = every, minutes, more
+        self.saved_at, self.cost = time.monotonic(), 0.
+
+    def is_due(self, step) -> bool: return step % self.every == 0 or step == self.more['steps']
+
+    def is_time(self) -> bool:
+        "Is it time for a checkpoint by the clock? The main process decides for all"
+        wait = max(60., 50*self.cost) if self.minutes is None else 60*self.minutes
+        late = self.checkpoints is not None and time.monotonic() - self.saved_at >= wait
+        return broadcast_object_list([late])[0] if self.accelerator.num_processes > 1 else late
+
+    def __call__(self, log):
+        "After a step: the validation loss where it is due, which goes into the log, and a checkpoint"
+        is_due = self.is_due(log.step)
+        if not is_due and not self.is_time(): return
+        if self.accelerator.is_main_process:
+            average = self.parts['ema'].module if 'ema' in self.parts else self.parts['model']
+            if is_due and self.validate: log.val = self.validate(average)
+
+            began = time.monotonic()
+            more  = dict(self.more, loss=log.loss, grad_norm=log.grad_norm)
+            if self.checkpoints: self.checkpoints.save(log.step, self.parts, log.val, **more)
+            self.saved_at = time.monotonic()
+            self.cost = self.saved_at - began
+        self.accelerator.wait_for_everyone()

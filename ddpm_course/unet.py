@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core import Registry, check_floating, check_name
+from .core import Registry, check_floating, check_name, checks_values
 
 # %% ../nbs/06_unet.ipynb #6ea3dd16
 @lru_cache(maxsize=64)
@@ -153,20 +153,29 @@ class EmbedSequential(nn.ModuleList):
         return x
 
 # %% ../nbs/06_unet.ipynb #ce82bfce
-def _check_sizes(in_channels, dims, blocks, classes, patch, emb_channels):
-    "dims as a tuple of ints. Raises ValueError with one sentence for sizes that no UNet can have"
+size_limits = dict(in_channels=2**16, out_channels=2**16, blocks=64, classes=2**20, patch=256,
+                   emb_channels=2**16, heads=2**16)              # far above what anybody trains: for damaged files
+max_levels, max_channels = 16, 2**16
+
+def _check_dims(dims):
+    "dims as a tuple of ints. Raises ValueError with one sentence for channels that no UNet can have"
     try: dims = tuple(map(operator.index, dims))
     except TypeError:
         raise ValueError(f'dims are the channels of each level, such as (64, 128), not {dims!r}') from None
+    if len(dims) > max_levels or max(dims, default=0) > max_channels:
+        raise ValueError(f'dims are at most {max_levels} levels of at most {max_channels:,} channels, '
+                         f'not {len(dims):,} of up to {max(dims):,}')
     if not dims or any(d < 4 or d % 2 for d in dims):
         raise ValueError(f'dims are even numbers of channels, at least 4 each, not {dims}')
-
-    if min(in_channels, blocks, patch, classes or 1) < 1 or classes == 0:
-        raise ValueError('in_channels, blocks, patch and classes are at least 1, '
-                         f'not {in_channels}, {blocks}, {patch}, {classes}')
-    if emb_channels is not None and emb_channels < 1:
-        raise ValueError(f'emb_channels is at least 1, or None for 4 times the first of dims, not {emb_channels}')
     return dims
+
+def _check_sizes(**sizes):
+    "Raises ValueError with one sentence for sizes that no UNet can have; None stands for a default"
+    for name, size in sizes.items():
+        most, has_default = size_limits[name], name not in ('in_channels', 'blocks', 'patch')
+        try: fits = has_default and size is None or 1 <= operator.index(size) <= most
+        except TypeError: fits = False
+        if not fits: raise ValueError(f'{name} is a whole number, at least 1 and at most {most:,}, not {size!r}')
 
 def _check_images(net, x):
     check_floating(x)
@@ -188,7 +197,7 @@ def _check_labels(net, x, c):
         kind = f'{c.dtype} {tuple(c.shape)}' if torch.is_tensor(c) else type(c).__name__
         raise ValueError(f'c is one label for each of the {len(x)} images, int64 of shape ({len(x)},), not {kind}')
 
-    if torch.compiler.is_compiling() or not len(c): return
+    if not checks_values() or not len(c): return
     if not ((c >= 0) & (c <= net.num_classes)).all():   # before the lookup: a GPU's own error would end the process
         raise ValueError(f'labels lie in 0 to {net.num_classes} ({net.num_classes} is the null label), '
                          f'and these reach from {c.min()} to {c.max()}')
@@ -223,7 +232,9 @@ class UNet(nn.Module):
         block='resnet',     # a row of `block_types`
     ):
         super().__init__()
-        dims = _check_sizes(in_channels, dims, blocks, classes, patch, emb_channels)
+        dims = _check_dims(dims)
+        _check_sizes(in_channels=in_channels, blocks=blocks, classes=classes, patch=patch, heads=heads,
+                     emb_channels=emb_channels, out_channels=out_channels)
         emb_channels = emb_channels or 4*dims[0]
         self.arguments = dict(in_channels=in_channels, dims=dims, blocks=blocks, classes=classes, patch=patch,
                               attention=attention, heads=heads, emb_channels=emb_channels, dropout=dropout,

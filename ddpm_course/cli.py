@@ -6,7 +6,7 @@ __all__ = ['aliases', 'find_model', 'find_run', 'commands', 'run_words', 'main']
 # %% ../nbs/90_cli.ipynb #8ee15f08
 try:
     import contextlib, dataclasses, importlib, importlib.util, inspect, io, json, os, re, shlex, shutil
-    import sys, textwrap, time, traceback, warnings
+    import signal, sys, textwrap, threading, time, traceback, warnings
     from dataclasses import dataclass, field
     from pathlib import Path
     from typing import Annotated, Literal, Union
@@ -15,7 +15,7 @@ try:
     from tyro import conf
 
     from ddpm_course.config import Config, Record, Sampling, old_names, presets, tables, validate
-except KeyboardInterrupt: raise SystemExit(130) from None            # Ctrl-C before there is a main to catch it
+except KeyboardInterrupt: raise SystemExit(130) from None            # `python -m ddpm_course.cli`, before its main
 
 # %% ../nbs/90_cli.ipynb #2ee66432
 aliases = dict(fmnist='ddpm-fashion-mnist', mnist='ddpm-mnist')     # short name -> stored model
@@ -776,6 +776,21 @@ class LastingStream:
     def drop(self): os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 @contextlib.contextmanager
+def notice_ctrl_c():
+    "Yields a list that Ctrl-C fills: a package that is being imported may make another error of it, or swallow it"
+    pressed = []
+    def stop(*_):
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler \
+              and threading.current_thread() is threading.main_thread()
+    if is_ours: signal.signal(signal.SIGINT, stop)
+    try: yield pressed
+    finally:
+        if is_ours: signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@contextlib.contextmanager
 def tame_surroundings():
     "Inside, output lasts and shows ? for what the terminal lacks, warnings are lines, and figures need no screen"
     if 'matplotlib' not in sys.modules: os.environ['MPLBACKEND'] = 'agg'
@@ -808,9 +823,10 @@ def main(
 ) -> int:        # exit code
     "Run one command line: the program `ddpm-course`"
     try:
-        with tame_surroundings():
+        with tame_surroundings(), notice_ctrl_c() as pressed:
             try: return run_words(sys.argv[1:] if words is None else words)
             except Exception as e:
+                if pressed: raise KeyboardInterrupt from e
                 if os.environ.get('DDPM_COURSE_DEBUG'): traceback.print_exc()
                 print_error(error_text(e))
                 return 1

@@ -27,4 +27,11 @@ def __getattr__(name):
     globals()[name] = value
     return value
 
+def command_line():
+    "The program `ddpm-course`: Ctrl-C while its modules are imported ends it without a traceback. Returns an exit code"
+    try:
+        from ddpm_course.cli import main
+        return main()
+    except KeyboardInterrupt: return 130
+
 def __dir__(): return sorted({*globals(), *_home})

@@ -201,8 +201,9 @@ def model_folders() -> list[Path]:
 def stored_models() -> dict:
     "name -> folder of each denoiser in `model_folders`, damaged ones too: whoever loads one is told"
     def holds_denoiser(path):
-        try: return not path.is_file() or 'target' in read_json(path)
-        except (OSError, ValueError): return True
+        try: config = read_json(path) if path.is_file() else {}
+        except (OSError, ValueError): return True            # damaged: whoever loads it is told
+        return not config or 'target' in config
     paths = [path for top in reversed(model_folders()) for path in top.glob('*/config.json') if holds_denoiser(path)]
     return {path.parent.name: path.parent for path in sorted(paths, key=lambda path: path.parent.name)}
 

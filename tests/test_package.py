@@ -46,7 +46,7 @@ def test_wheel_holds_the_package_and_its_data(wheel):
     assert wheel.stat().st_size < 40e6
     assert not [n for n in names if not re.match(r'ddpm_course(-[\d.]+\.dist-info)?/', n)]
     entry_points = next(zipfile.ZipFile(wheel).read(n).decode() for n in names if n.endswith('entry_points.txt'))
-    assert re.search(r'^ddpm-course *= *ddpm_course\.cli:main$', entry_points, re.M)
+    assert re.search(r'^ddpm-course *= *ddpm_course:command_line$', entry_points, re.M)
 
 @pytest.fixture(scope='module')
 def site(wheel, tmp_path_factory):

@@ -130,6 +130,7 @@ def pick_precision(device='cpu') -> torch.dtype:
 def autocast(device='cpu', dtype=None):
     "Context in which networks compute in `dtype` (default: `pick_precision(device)`); weights stay float32"
     device, dtype = torch.device(device), dtype or pick_precision(device)
+    if not torch.amp.is_autocast_available(device.type): return nullcontext()
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 def device_of(module) -> torch.device:

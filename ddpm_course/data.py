@@ -215,7 +215,7 @@ def load_idx(
         if full and variant != 'full': continue
 
         hint = '' if variant == 'full' or full is False else '; full=True demands the whole set'
-        print(f'{files.title}: {len(images):,} {split} images from {source}{hint}')
+        print0(f'{files.title}: {len(images):,} {split} images from {source}{hint}')
         images, labels = torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64))
         check_labels(labels, files.class_names)
         return ImageSet(images, labels, files.class_names, files.title, source)
@@ -268,7 +268,7 @@ def cifar10(
 
     images, labels = torch.from_numpy(cifar.data), torch.tensor(cifar.targets, device='cpu')
     check_labels(labels, cifar.classes)
-    print(f'CIFAR-10: {len(images):,} {split} images from {root}')
+    print0(f'CIFAR-10: {len(images):,} {split} images from {root}')
     return ImageSet(rearrange(images, 'n h w c -> n c h w').contiguous(), labels, tuple(cifar.classes), 'CIFAR-10',
                     str(root))
 
@@ -495,7 +495,7 @@ def lock_with_message(path, what):
     lock = FileLock(path)
     try: lock.acquire(timeout=.2)
     except Timeout:
-        print(f'waiting for another process that is {what}')
+        print0(f'waiting for another process that is {what}')
         lock.acquire()
     try: yield
     finally: lock.release()
@@ -578,7 +578,7 @@ def image_folder(
 
     labels = listing.labels and torch.tensor([k for i, k in enumerate(listing.labels) if i not in bad], device='cpu')
     classes = f' of {len(listing.class_names)} classes' if listing.class_names else ''
-    print(f'{printable(path.resolve().name)}: {len(images):,} {split or "train and test"} images{classes} from {title}')
+    print0(f'{printable(path.resolve().name)}: {len(images):,} {split or "train and test"} images{classes} from {title}')
     return ImageSet(images, labels, listing.class_names, printable(path.resolve().name), title)
 
 def _check_folder_request(size, channels, split, test_share):

@@ -790,10 +790,18 @@ def notice_ctrl_c():
     finally:
         if is_ours: signal.signal(signal.SIGINT, signal.default_int_handler)
 
+def check_backend():
+    "Replace the matplotlib backend that the environment names by agg, which writes files, where its module is missing"
+    scheme, _, module = os.environ.get('MPLBACKEND', '').partition('://')
+    if scheme != 'module': return
+    try: found = importlib.util.find_spec(module)
+    except (ImportError, ValueError): found = None
+    if not found: os.environ['MPLBACKEND'] = 'agg'
+
 @contextlib.contextmanager
 def tame_surroundings():
-    "Inside, output lasts and shows ? for what the terminal lacks, warnings are lines, and figures need no screen"
-    if 'matplotlib' not in sys.modules: os.environ['MPLBACKEND'] = 'agg'
+    "Inside, output lasts and shows ? for what the terminal lacks, warnings are lines, and figures have a backend"
+    check_backend()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError): stream.reconfigure(errors='replace')
 

@@ -305,28 +305,29 @@ class Pixelwise(torch.nn.Module):
 schedules['cubic'], samplers['half_noise'], networks['Pixelwise'] = cubic, half_noise, Pixelwise
 """
 
-def test_parts_of_a_reader_work_everywhere(python, tmp_path):
+def test_parts_of_a_reader_work_everywhere(say, python, tmp_path):
     "A schedule, a sampler and a network of a file: in options, in help, in the run's files and in what comes next"
     (tmp_path/'parts.py').write_text(PARTS)
-    def say(*words): return python('-m', 'ddpm_course.cli', *words, TQDM_DISABLE='1')
+    def start(*words): return python('-m', 'ddpm_course.cli', *words, TQDM_DISABLE='1')
     own = ['--net', 'Pixelwise(width=4)', '--schedule', 'cubic', '--sampling.sampler', 'half_noise']
 
-    unknown = say('train', 'quickstart', *own)
-    assert unknown.returncode == 2 and "there is no network 'Pixelwise'" in unknown.stderr, unknown.stderr
+    code, _, err = say(' '.join(['train', 'quickstart', *own]))
+    assert code == 2 and "there is no network 'Pixelwise'" in err, err
     tiny = '--batch-size 16 --eval-images 136 --sampling.steps 2 --steps 2'
-    done = say('--import', 'parts.py', 'train', 'quickstart', *tiny.split(), '--name', 'own', *own)
+    done = start('--import', 'parts.py', 'train', 'quickstart', *tiny.split(), '--name', 'own', *own)
     assert done.returncode == 0, done.stderr
 
     # What is printed for the next step loads the parts, too; so do a module's name, and the option at the end.
     _, *words = shlex.split(done.stdout.split('`')[1])
     draw = ['--n', '2', '--steps', '2']
-    for line in ([*words, *draw, '--class', 'any'],
-                 ['sample', '--model', 'runs/own', '--sampler', 'half_noise', *draw, '--import=parts'],
-                 ['resume', 'own', '--import', 'parts.py']):
-        done = say(*line)
+    for line in ([*words, *draw, '--class', 'any'], ['resume', 'own', '--import', 'parts.py']):
+        done = start(*line)
         assert done.returncode == 0, (line, done.stderr)
     assert (tmp_path/'samples.png').exists()
-    assert 'ddim, half_noise' in say('--import', 'parts.py', 'sample', '--help').stdout
+
+    drawing = ['sample', '--model', 'runs/own', '--sampler', 'half_noise', *draw, '--import=parts']
+    script  = f'from ddpm_course.cli import main\nassert main({drawing}) == 0\nmain(["sample", "--help"])'
+    assert 'ddim, half_noise' in python('-c', script, TQDM_DISABLE='1').stdout
 
 def test_parts_that_fail_are_named(say, tmp_path):
     (tmp_path/'parts.py').write_text('1/0')

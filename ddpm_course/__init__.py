@@ -4,7 +4,8 @@ __version__ = "0.1.0"
 
 _modules = dict(
     core='autocast fork_seeded_rng pick_device rng save_gif save_image_grid show_images',
-    data='ImageSet batches cifar10 datasets fashion_mnist image_folder load_data mnist subset to_float',
+    data='ImageSet augmentations batches check_dataset cifar10 datasets fashion_mnist image_folder load_data mnist subset '
+         'to_float',
     forward='Betas Level add_noise at cosine cosine_betas flow last_time linear_betas prior schedules time_at ve vp',
     denoiser='Denoiser GaussianDenoiser MixtureDenoiser Target diffusion_loss edm find_target targets',
     sampling='Clipped Guided Step Wrapper ddim ddpm draw_samples generate samplers spacings times',

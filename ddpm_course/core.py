@@ -389,21 +389,25 @@ def unseal(record: dict) -> dict:
 def write_json(values: dict, path, format=None):
     "Write plain values as JSON with their digest, whole or not at all; `format` is the number of the file's format"
     record = values if format is None else dict(format=format) | values
-    try: text = json.dumps(seal(record), indent=1, ensure_ascii=False) + '\n'
+    try:
+        raw = (json.dumps(seal(record), indent=1, ensure_ascii=False) + '\n').encode()
+        if len(raw) > MAX_JSON_BYTES or _depth(record) > MAX_JSON_DEPTH:
+            raise ValueError('it is too large, or nested too deeply, to be read again')
     except (TypeError, ValueError, RecursionError) as e:
         raise ValueError(f'{path} cannot be written ({e}): it holds plain numbers, words, lists and dicts') from None
-    with atomic_write(path) as temporary: temporary.write_text(text, encoding='utf-8')
+    with atomic_write(path) as temporary: temporary.write_bytes(raw)
 
 MAX_JSON_BYTES, MAX_JSON_DEPTH = 2**24, 20
 
 def _depth(values) -> int:
     "How deeply dicts and lists are nested"
-    if not isinstance(values, (dict, list)): return 0
+    if not isinstance(values, (dict, list, tuple)): return 0
     inner = values.values() if isinstance(values, dict) else values
     return 1 + max(map(_depth, inner), default=0)
 
 def _parse_json(path):
     "What a JSON file holds. Raises ValueError when it is too large, too deep, or no names and values"
+    if path.exists() and not path.is_file(): raise ValueError('it is no file')       # a pipe would be waited for
     if path.stat().st_size > MAX_JSON_BYTES: raise ValueError(f'it is larger than {MAX_JSON_BYTES >> 20} MB')
     try:
         values = json.loads(path.read_text(encoding='utf-8'))

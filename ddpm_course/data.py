@@ -278,7 +278,8 @@ cifar10.shape = (3, 32, 32)
 # %% ../nbs/01_data.ipynb #9d0a475b
 picture_formats = {                        # ending -> the format by which Pillow knows it; no others are opened
     '.png': 'PNG',   '.jpg': 'JPEG', '.jpeg': 'JPEG', '.webp': 'WEBP', '.bmp': 'BMP', '.gif': 'GIF',
-    '.tif': 'TIFF', '.tiff': 'TIFF', '.ppm':  'PPM',  '.pgm':  'PPM',  '.pbm': 'PPM'}
+    '.tif': 'TIFF', '.tiff': 'TIFF', '.ppm':  'PPM',  '.pgm':  'PPM',  '.pbm': 'PPM', '.jfif': 'JPEG'}
+other_endings = ('.heic', '.heif', '.avif', '.jxl')                     # pictures, too: named, but not read
 
 def _open_picture(file): return Image.open(file, formats=sorted({*picture_formats.values()}))
 
@@ -343,7 +344,8 @@ def list_pictures(folder, parts=(), above=()):
         if entry.name.startswith('.') or entry.name in ignored_names: continue
         if os.path.isdir(entry.path):
             if os.path.realpath(entry.path) not in above: yield from list_pictures(entry.path, below, above)
-        elif os.path.splitext(entry.name)[1].lower() in picture_formats: yield _picture_file(entry.path, below)
+        elif os.path.splitext(entry.name)[1].lower() in (*picture_formats, *other_endings):
+            yield _picture_file(entry.path, below)
 
 def _picture_file(path, parts):
     try: found = os.stat(path)
@@ -415,14 +417,20 @@ def _try_picture(picture, folder, size, channels):
     try: return read_picture(os.path.join(folder, *picture.parts), size, channels)
     except ValueError as e: return printable(e)
 
-def decode_pictures(folder, pictures, size, channels, strict, write, block=256) -> dict:
-    """Decode pictures in parallel and `write` them in their order, a block (k, channels, size, size) at a time.
-    Returns number -> reason of those that cannot be read. Raises ValueError for the first of them when `strict`"""
+def decode_pictures(
+    folder, pictures,     # where they lie, and the `PictureFile` of each
+    size, channels,       # as for `read_picture`
+    strict,               # refuse a picture that cannot be read
+    write,                # called with the pixels (k, channels, size, size) of each block, in their order
+    block=256,            # pictures that are in memory at a time
+) -> dict:                # place in `pictures` -> reason, of those that cannot be read
+    "Decode pictures in parallel. Raises ValueError when one (`strict`) or each of them cannot be read"
     Image.init()                                                   # here, and not in several threads at once
     read, bad = partial(_try_picture, folder=folder, size=size, channels=channels), {}
     threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
-    with ThreadPoolExecutor(threads) as pool, progress(total=len(pictures), desc='reading pictures') as bar, \
+    with ThreadPoolExecutor(threads) as pool, \
+         progress(total=len(pictures), desc='reading pictures', delay=1) as bar, \
          warnings.catch_warnings():
         warnings.filterwarnings('ignore', module='PIL')
         for first in range(0, len(pictures), block):
@@ -493,8 +501,12 @@ def lock_with_message(path, what):
     finally: lock.release()
 
 # %% ../nbs/01_data.ipynb #511409d1
-def decode_cached(folder, listing, size, channels, strict, name):
-    "(images, bad pictures) as `open_decoded`; decodes what the cache lacks. Raises OSError where it cannot be written"
+def decode_cached(
+    folder, listing: Listing,
+    size, channels, strict,  # as for `image_folder`
+    name,                    # of the files in the cache: it stands for a folder and these settings
+):                           # (images, place -> reason of the bad pictures)
+    "The pictures from the cache, decoded first where it lacks them. Raises OSError where it cannot be written"
     place = cache_folder()/'folders'
     index_path, state = place/f'{name}.json', _state(listing.everything)
     if found := open_decoded(index_path, state): return found
@@ -598,9 +610,10 @@ def find_dataset(
     hint  = f'did you mean {rows[near[0]]!r}?' if near else f'there are {", ".join(datasets)}.'
     raise ValueError(f'there is no data set {str(spec)!r}: {hint} The path of a folder of pictures will do, too')
 
-def _load_folder(split='train', full=None, image_size=None, channels=None, strict=False, path=None, **kwargs):
+def _load_folder(split='train', full=None, image_size=None, channels=None, strict=False, test_share=.1,
+                 cache=True, *, path):
     "A folder in the form of a row of `datasets`; `full` is ignored, since a folder is always whole"
-    return image_folder(path, 64 if image_size is None else image_size, channels, split, strict=strict, **kwargs)
+    return image_folder(path, 64 if image_size is None else image_size, channels, split, test_share, strict, cache)
 
 def _check_shape(spec, shape, image_size, channels):
     "Raises ValueError when (channels, size) are asked for and a data set has others; a shape of None is not known"
@@ -631,9 +644,8 @@ def load_data(
 
     shape_settings = dict(image_size=image_size, channels=channels)
     _check_shape(spec, _known_shape(loader), **shape_settings)
-    if isinstance(loader, partial) and loader.func is _load_folder and download:
-        raise ValueError(f'{printable(spec)} is a folder, and nothing to download: leave download out')
-    data = loader(split, **pick_arguments(loader, asked, shape_settings | dict(full=False), f'the data set {spec}'))
+    title = f'the data set {printable(spec)}'
+    data  = loader(split, **pick_arguments(loader, asked, shape_settings | dict(full=False), title))
     _check_shape(spec, data.images.shape[1:], **shape_settings)
     return data
 
@@ -722,13 +734,13 @@ def batches(
     per_process, device = batch_size//world_size, torch.device(device)
     order = batch_order(n, batch_size, seed, start, rank*per_process, per_process)
 
-    to_gpu = device.type == 'cuda' and data.images.device.type == 'cpu'
     if device.type == 'cuda' and device.index is None: device = torch.device('cuda', torch.cuda.current_device())
 
     def stream():
         places = torch.arange(rank*per_process, (rank + 1)*per_process, device=device)    # in the global batch
         taken  = ((data.images[index], take_samples(data.labels, index)) for index in order)
-        if to_gpu: taken = read_ahead(map_tensors(partial(_pin, device=device), batch) for batch in taken)
+        if _goes_to_gpu(data.images, device):
+            taken = read_ahead(map_tensors(partial(_pin, device=device), batch) for batch in taken)
 
         with closing(taken):
             for step, (images, c) in zip(itertools.count(start), taken):
@@ -776,6 +788,8 @@ def read_ahead(
                 yield waiting.popleft().result()
         finally:
             for future in waiting: future.cancel()
+
+def _goes_to_gpu(images, device): return device.type == 'cuda' and images.device.type == 'cpu'
 
 def _pin(v, device):
     "A copy in page-locked memory, from which a GPU copies while the program goes on"

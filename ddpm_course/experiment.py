@@ -4,8 +4,8 @@
 __all__ = ['trackers', 'read_metrics', 'RunLocked', 'environment', 'Experiment', 'Table', 'ExperimentManager']
 
 # %% ../nbs/12_experiment.ipynb #d6711d1b
-import contextlib, importlib.metadata, importlib.util, io, itertools, json, os, platform, re, secrets, shutil
-import subprocess, time, warnings, zlib
+import contextlib, importlib.metadata, importlib.util, io, itertools, json, netrc, os, platform, re, secrets, shutil
+import subprocess, time, warnings
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,31 +22,30 @@ from filelock import FileLock, Timeout
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
-from .config import Config, Sampling
-from .core import Registry, atomic_write, autocast, check_format, check_name, device_of, is_main_process
-from .core import look_up
-from .core import make_grid, moving_average, pick_device, print0, progress, quarantine, read_json
-from .core import save_figure, save_gif, save_image_grid, sha256, show_images, world_size, writable_folder
-from .core import write_json
-from .metrics import load_reference, metrics_from_images, upgrade_scores
-from .pipeline import hardware, loss_figure, prepare_training, write_scores
-from .pretrained import from_pretrained
+from .config import CONFIG_FORMAT, Config, Sampling, baseline
+from .core import Registry, atomic_write, autocast, check_name, device_of, is_main_process, look_up
+from .core import make_grid, moving_average, pick_device, pick_precision, print0, progress, quarantine
+from .core import read_json, save_figure, save_gif, save_image_grid, seal, sha256, show_images, unseal
+from .core import world_size, writable_folder, write_json
+from .metrics import check_measurable, find_reference, frozen, frozen_name, metrics_from_images
+from .metrics import read_scores, upgrade_scores
+from .pipeline import build_denoiser, hardware, load_sets, loss_figure, prepare_training, write_scores
+from .pretrained import from_pretrained, read_config
 from .sampling import balanced_labels, check_sampling, draw_samples, num_classes
-from .training import Checkpoints, check_checkpoint
+from .training import Checkpoints, check_checkpoint, process_timeout
 
 # %% ../nbs/12_experiment.ipynb #7cbcc233
 def encode_line(entry: dict) -> str:
-    "One line of metrics.jsonl: JSON whose last entry, `crc`, is the CRC-32 checksum of the others"
-    crc = zlib.crc32(json.dumps(entry).encode())
-    return json.dumps(entry | dict(crc=f'{crc:08x}')) + '\n'
+    "One line of metrics.jsonl: JSON whose last entry is the digest of the others"
+    return json.dumps(seal(entry, 8)) + '\n'
 
 def decode_line(line: bytes) -> dict:
-    "The entry of a line; `val` is always there. Raises ValueError where a single bit is wrong"
+    "The entry of a line; `val` is always there. Raises ValueError where a value is wrong"
     entry = json.loads(line)
-    entry = {k: v for k, v in entry.items() if k != 'crc'} if isinstance(entry, dict) else {}
-
-    if encode_line(entry).encode() != line + b'\n':
-        raise ValueError('it does not have its checksum')
+    if not isinstance(entry, dict) or not entry.keys() & {'digest', 'crc'}:
+        raise ValueError('it has no digest')
+    entry = {k: v for k, v in unseal(entry).items() if k != 'crc'}                     # earlier versions had a CRC
+    if type(entry.get('step')) is not int: raise ValueError('it does not say its step')
     return dict(val=None) | entry
 
 # %% ../nbs/12_experiment.ipynb #30ac79fd
@@ -62,6 +61,12 @@ def parse_metrics(data: bytes):
     return [entries[step] for step in sorted(entries)], damaged
 
 def damage_message(path, damaged) -> str: return f'{path} is damaged in line {", ".join(map(str, damaged))}'
+
+def missing_steps(entries, last) -> str:
+    "Which of the steps 1 to `last` have no entry, in words; '' for none"
+    missing = sorted({*range(1, last + 1)} - {e['step'] for e in entries})
+    if not missing: return ''
+    return f'step {missing[0]}' if len(missing) == 1 else f'{len(missing):,} steps from {missing[0]} to {missing[-1]}'
 
 # %% ../nbs/12_experiment.ipynb #8b27e0d5
 def read_metrics(path) -> list[dict]:
@@ -82,9 +87,9 @@ def read_or_quarantine(read, path, default):
 # %% ../nbs/12_experiment.ipynb #d8783065
 def truncate_metrics(path, step):
     "Drop the entries after `step` from metrics.jsonl: those steps come again. A damaged file is kept beside it"
-    if not path.exists(): return
-    entries, damaged = parse_metrics(path.read_bytes())
+    entries, damaged = parse_metrics(path.read_bytes()) if path.exists() else ([], [])
     if damaged: quarantine(path, damage_message(path, damaged))
+    if not entries and not damaged: return
 
     lines = (encode_line(e) for e in entries if e['step'] <= step)
     with atomic_write(path) as temporary: temporary.write_text(''.join(lines), encoding='utf-8')
@@ -107,12 +112,16 @@ def lock_run(folder):
     lock = FileLock(writable_folder(folder)/'.lock', timeout=1)      # `is_locked` holds it no longer than that
     try: lock.acquire()
     except Timeout: raise RunLocked(f'another process is at work on {folder}') from None
+    except OSError as e:
+        reason = e.strerror or e
+        raise OSError(f'{folder} cannot be locked ({reason}): choose a folder on another file system') from None
     with lock: yield
 
 # %% ../nbs/12_experiment.ipynb #2d137104
 def on_main_process(f):
     "Run f() on rank 0 and broadcast its result, or its exception, to all processes"
-    process, outcome = PartialState(cpu=pick_device().type == 'cpu'), [None, None]
+    process = PartialState(cpu=pick_device().type == 'cpu', timeout=process_timeout)
+    outcome = [None, None]
     if process.is_main_process:
         try: outcome[0] = f()
         except Exception as e: outcome[1] = e
@@ -122,35 +131,56 @@ def on_main_process(f):
     return outcome[0]
 
 # %% ../nbs/12_experiment.ipynb #bde7c6fd
-def git_commit() -> str | None:
-    "Commit of the package, with -dirty where its files differ from it; None outside a clone"
+def run_git(*words) -> str | None:
+    "What git answers in the folder of the package; None outside a clone"
     folder = Path(importlib.util.find_spec('ddpm_course').origin).parent
     def git(*words):
-        done = subprocess.run(['git', '-C', folder, *words], capture_output=True, text=True, check=True, timeout=20)
-        return done.stdout.strip()
+        done = subprocess.run(['git', '-C', folder, *words], capture_output=True, check=True, timeout=20)
+        return done.stdout.decode(errors='replace').strip()
 
     try:
         git('ls-files', '--error-unmatch', '__init__.py')     # a package in the .venv of a project is not of its commit
-        return git('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
+        return git(*words)
     except (OSError, subprocess.SubprocessError): return None
+
+def git_commit() -> str | None:
+    "Commit of the package, with -dirty where its files differ from it; None outside a clone"
+    return run_git('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
+
+def save_diff(folder) -> str | None:
+    "Write what differs in the package from its commit as a patch, once; returns the file's name, or None"
+    diff = run_git('diff', 'HEAD', '--relative', '--', '*.py')
+    if not diff: return None
+    path = Path(folder)/f'code-{sha256(diff.encode())[:8]}.patch'
+    if not path.exists():
+        with atomic_write(path) as temporary: temporary.write_text(diff + '\n', encoding='utf-8')
+    return path.name
 
 def utc_now() -> str: return datetime.now(timezone.utc).isoformat()
 
 # %% ../nbs/12_experiment.ipynb #6db50df7
-def environment(processes=1) -> dict:
+def environment(
+    processes=1,
+    precision=None,  # of the network's computations (default: the one picked here)
+) -> dict:
     "What a run depends on beside its Config; no names of hosts, users or folders"
     versions = {}
     for package in 'ddpm_course', 'torch', 'torchvision', 'numpy', 'accelerate', 'torchmetrics':
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
 
+    device = pick_device()
+    precision = str(precision or pick_precision(device)).removeprefix('torch.')
     return dict(started=utc_now(), commit=git_commit(), python=platform.python_version(), **versions,
-                system=platform.system(), machine=hardware(), processes=processes, threads=torch.get_num_threads())
+                system=platform.system(), machine=hardware(), device=device.type, precision=precision,
+                processes=processes, threads=torch.get_num_threads())
 
 # %% ../nbs/12_experiment.ipynb #50e973fa
 def resource_usage() -> dict:
     "Memory of this process (GiB) and use of all processors since the last call (%); those of a GPU where there is one"
-    usage = dict(memory=round(psutil.Process().memory_info().rss/2**30, 3), cpu=psutil.cpu_percent())
+    usage = {}
+    with contextlib.suppress(OSError, psutil.Error):                      # a container may not let us see the machine
+        usage |= dict(memory=round(psutil.Process().memory_info().rss/2**30, 3), cpu=psutil.cpu_percent())
     if torch.cuda.is_available():
         usage['gpu_memory'] = round(torch.cuda.max_memory_allocated()/2**30, 3)
         with contextlib.suppress(Exception): usage['gpu'] = torch.cuda.utilization()      # needs nvidia-ml-py
@@ -186,14 +216,23 @@ def tensorboard_tracker(run, done):
     require_tracker('tensorboard')
     return TensorBoardTracker('tensorboard', run.folder, purge_step=done + 1)
 
-def wandb_tracker(run, done):
-    "Weights & Biases; prints whether anything leaves this machine"
-    require_tracker('wandb')
-    mode = os.environ.get('WANDB_MODE') or ('online' if os.environ.get('WANDB_API_KEY') else 'offline')
-    hint = f': upload what it writes with `wandb sync {run.folder}/wandb/offline-*`' if mode == 'offline' else ''
-    print(f'Weights & Biases is {mode}{hint}')
+def has_wandb_key() -> bool:
+    "Is there a key of Weights & Biases, in the environment or where `wandb login` puts it?"
+    if os.environ.get('WANDB_API_KEY'): return True
+    host = os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai').split('//')[-1].split('/')[0]
+    try: return netrc.netrc(os.environ.get('NETRC')).authenticators(host) is not None
+    except (OSError, RuntimeError, netrc.NetrcParseError): return False
 
-    same_run = dict(id=sha256(run.name.encode())[:12], resume='allow') if mode == 'online' else {}
+def wandb_tracker(run, done):
+    "Weights & Biases; prints whether anything leaves this machine. Its id of the run is kept in state.json"
+    require_tracker('wandb')
+    mode = os.environ.get('WANDB_MODE') or ('online' if has_wandb_key() else 'offline')
+    hint = f': upload what it writes with `wandb sync {run.folder}/wandb/offline-*`' if mode == 'offline' else ''
+    print0(f'Weights & Biases is {mode}{hint}')
+
+    run_id = read_run_state(run.folder).get('wandb_id') or secrets.token_hex(6)
+    update_state(run, wandb_id=run_id)
+    same_run = dict(id=run_id, resume='allow') if mode == 'online' else {}
     return WandBTracker('ddpm_course', name=run.name, dir=run.folder, mode=mode, settings=dict(silent=True), **same_run)
 
 def trackio_tracker(run, done):
@@ -210,16 +249,19 @@ trackers = Registry(           # name -> (run, steps that are done) -> a tracker
 
 # %% ../nbs/12_experiment.ipynb #059aa71b
 def run_name(config: Config) -> str:
-    "What differs from the default Config, such as target=eps,dims=16x32: a name for a folder"
+    "What differs from `baseline`, such as target=eps,dims=16x32: a name for a folder"
     def text(v): return 'x'.join(map(str, v)) if isinstance(v, list) else str(v)
-    words = ','.join(f'{k}={text(v)}' for k, (v, _) in config.differences(Config()).items()) or 'default'
+    changes = {k: text(v) for k, (v, _) in config.differences(Config(**baseline)).items()}
+    words   = ','.join(f'{k}={v}' for k, v in changes.items()) or 'default'
 
-    # What a folder cannot be called is replaced, and a checksum keeps such names apart.
-    name = re.sub(r'[^\w=,.+-]+', '-', words)
+    # What a folder cannot be called is replaced, of a path the end is enough, and a checksum keeps such names apart.
+    paths = {k: v.rstrip('/').split('/')[-1] for k, v in changes.items() if k in ('data', 'init_from')}
+    name  = ','.join(f'{k}={v}' for k, v in (changes | paths).items()) or 'default'
+    name  = re.sub(r'[^\w=,.+-]+', '-', name)
     return name if name == words and len(name) <= 100 else f'{name[:90]}-{sha256(words.encode())[:8]}'
 
 # %% ../nbs/12_experiment.ipynb #7dd8dc47
-RUN_FORMAT = 2                                              # of state.json
+RUN_FORMAT = 3                                              # of state.json and env.json
 
 old_settings = dict(                                        # of format 1: name -> value -> what it is now
     n     = lambda n:     dict(eval_images=n),
@@ -236,33 +278,50 @@ def upgrade_settings(settings: dict) -> dict:
 def read_run_config(folder) -> Config:
     "The Config of a run folder. Raises FileNotFoundError or ValueError naming what is wrong"
     path = Path(folder)/'config.json'
-    try: return Config.from_dict(read_json(path))
+    try: return Config.from_dict(read_json(path, format=CONFIG_FORMAT))
     except FileNotFoundError:
         raise FileNotFoundError(f'{folder} has no config.json: bring it back (each of its checkpoints holds it, '
                                 'as "recipe" in ema/config.json), or choose another name') from None
     except (ValueError, TypeError) as e:
-        raise ValueError(f'{path} cannot be used ({e}): it is of a newer ddpm_course, was edited by hand, '
+        raise ValueError(f'{path} cannot be used ({e}): it is damaged, of a newer ddpm_course, was edited by hand, '
                          'or needs parts of your own (--import parts.py)') from None
 
 def read_run_state(folder) -> dict:
     """state.json of a run folder, or what is true before there is one.
     Raises ValueError when it is damaged, RuntimeError when it is of a newer version"""
     path  = Path(folder)/'state.json'
-    fresh = dict(format=RUN_FORMAT, status='waiting', step=0, resumed=[], error=None, settings={})
-    if not path.exists(): return fresh
+    state = dict(status='waiting', step=0, resumed=[], error=None, settings={}, changes=[])
+    try: state |= read_json(path, format=RUN_FORMAT)
+    except (FileNotFoundError, NotADirectoryError): return state
 
-    state = read_json(path)
-    if not isinstance(state, dict) or not isinstance(state.get('format'), int):
-        raise ValueError(f'{path} is damaged (it has no format)')
-    check_format(state['format'], RUN_FORMAT, folder)
-    if not isinstance(state.get('settings', {}), dict):
-        raise ValueError(f'{path} is damaged (its settings are no names and values)')
-
-    state = fresh | state | dict(format=RUN_FORMAT, settings=upgrade_settings(state.get('settings', {})))
+    kinds = dict(status=str, step=int, resumed=list, settings=dict, changes=list)
+    if wrong := [name for name, kind in kinds.items() if not isinstance(state[name], kind)]:
+        raise ValueError(f'{path} is damaged (what it says of {", ".join(wrong)} makes no sense)')
+    state['settings'] = upgrade_settings(state['settings'])
     if state['status'] == 'running' and not is_locked(folder): state['status'] = 'interrupted'
     return state
 
+def write_run_state(folder, state):
+    "Write state.json"
+    write_json({k: v for k, v in state.items() if k != 'format'}, Path(folder)/'state.json', format=RUN_FORMAT)
+
+def read_starts(folder) -> list[dict]:
+    "The entries of env.json, one for each start. Raises FileNotFoundError, or ValueError when it is damaged"
+    path = Path(folder)/'env.json'
+    text = path.read_text(encoding='utf-8', errors='replace')
+    if text.lstrip().startswith('['):                                  # of format 1: a list
+        try: starts = json.loads(text)
+        except (ValueError, RecursionError): raise ValueError(f'{path} is damaged (it is not JSON)') from None
+    else: starts = read_json(path, format=RUN_FORMAT).get('starts')
+    if not isinstance(starts, list): raise ValueError(f'{path} is damaged (it holds no starts)')
+    return starts
+
 # %% ../nbs/12_experiment.ipynb #1ea93049
+EXTENDABLE = ('steps', 'lr', 'lr_schedule', 'warmup', 'times', 'weight', 'clip', 'label_dropout', 'accumulate',
+              'precision', 'compile', 'activation_checkpointing')       # what a run can go on with in another way
+
+def _in_words(differences) -> str: return ', '.join(f'{k} {a} and not {b}' for k, (a, b) in differences.items())
+
 def register_run(folder, config: Config, **settings) -> Path:
     """Make a folder that of a run. Raises ValueError when it holds a run with another config,
     FileNotFoundError when it has lost its config.json"""
@@ -272,13 +331,15 @@ def register_run(folder, config: Config, **settings) -> Path:
         if any((folder/name).exists() for name in results): read_run_config(folder)          # says what is missing
         with FileLock(writable_folder(folder)/'.lock', timeout=10):
             if not (folder/'config.json').exists():
-                state = dict(format=RUN_FORMAT, status='waiting', steps=config.steps, added=utc_now())
-                write_json(state | dict(settings=settings), folder/'state.json')
-                write_json(config.as_dict(), folder/'config.json')
+                write_run_state(folder, read_run_state(folder) | dict(steps=config.steps, added=utc_now(),
+                                                                      settings=settings))
+                write_json(config.as_dict(), folder/'config.json', format=CONFIG_FORMAT)
 
     if differences := read_run_config(folder).differences(config):
-        words = ', '.join(f'{k} {there} and not {here}' for k, (there, here) in differences.items())
-        raise ValueError(f'{folder} holds a run with another config ({words}): choose another name, or delete it')
+        way = 'choose another name, or delete it'
+        if not differences.keys() - set(EXTENDABLE):
+            way = f'to go on with that, `ddpm-course resume {folder.name} --steps …`, or .extend(steps=…); or {way}'
+        raise ValueError(f'{folder} holds a run with another config ({_in_words(differences)}): {way}')
     return folder
 
 # %% ../nbs/12_experiment.ipynb #a84c1727
@@ -299,20 +360,28 @@ def sampling_words(sampling: Sampling) -> str:
     rest = [f'{name} {value}' for name, (value, _) in differences.items() if name not in ('steps', 'sampler')]
     return f'{sampling.steps} steps of {sampling.sampler}' + (f' ({", ".join(rest)})' if rest else '')
 
-def check_measuring(data, n):
-    "Raises ValueError where n images of this data set cannot be measured; 0 always can"
-    if not n: return
-    try: dims = len(load_reference(data).moments.mean)
+def images_to_measure(run, sets) -> int:
+    """The setting eval_images; where it is None, 512 if there are enough images to compare them with, or else 0, which
+    is said. Raises ValueError where so many cannot be measured"""
+    n, (train_set, test_set) = run.settings['eval_images'], sets
+    try: check_measurable(len(train_set.images), len(test_set.images), 512 if n is None else n)
     except ValueError as e:
-        raise ValueError(f'{e}; to train without measuring, take eval_images=0 (--eval-images 0)') from None
-    if n <= dims:
-        raise ValueError(f'eval_images is {n}: to measure takes more than {dims} images, or 0 for none')
+        if n is not None or run.settings['evaluate_every']: raise
+        print0(f'Its images will not be measured: {e}')
+        return 0
+    return 512 if n is None else n
+
+def reference_of(run):
+    "What the images of a run are compared with: see `find_reference`"
+    c = run.config
+    return find_reference(c.data, c.full, c.image_size, c.channels)
 
 def score_run(run, denoiser):
     "(Scores of as many images as the settings say, the images)"
     images, labels = balanced_samples(denoiser, run.sampling, run.settings['eval_images'])
-    settings = run.sampling.as_dict() | dict(conditional=labels is not None)
-    return metrics_from_images(images, run.config.data, labels, seed=run.sampling.seed, settings=settings), images
+    precision = str(pick_precision(device_of(denoiser))).removeprefix('torch.')
+    settings  = run.sampling.as_dict() | dict(conditional=labels is not None, precision=precision)
+    return metrics_from_images(images, reference_of(run), labels, seed=run.sampling.seed, settings=settings), images
 
 def write_grid(denoiser, run, step):
     "samples/step-….png: four rows of images from the same noise each time; returns the picture"
@@ -327,34 +396,41 @@ def is_due(step, every, otherwise=False) -> bool:
     return otherwise if every is None else bool(every) and step % every == 0
 
 def log_step(run, accelerator, entry, denoiser):
-    "What follows a step: images and scores where they are due, and one line for every tracker"
+    "What follows a step: images and scores where they are due (if there is a denoiser), and one line for every tracker"
     step, settings, checkpoint = entry['step'], run.settings, entry['val'] is not None
     if step % 10 == 0 or checkpoint: entry |= resource_usage()
 
-    if is_due(step, settings['sample_every'], otherwise=checkpoint):
+    if denoiser is not None and is_due(step, settings['sample_every'], otherwise=checkpoint):
         picture = torch.from_numpy(write_grid(denoiser, run, step)).permute(2, 0, 1)[None]
         for tracker in accelerator.trackers:
             if hasattr(tracker, 'log_images'): tracker.log_images(dict(samples=picture), step)
 
-    if is_due(step, settings['evaluate_every']):
+    if denoiser is not None and is_due(step, settings['evaluate_every']):
         scores, _ = score_run(run, denoiser)
         entry |= {name: value.mean for name, value in scores.values.items()} | dict(floor=scores.floor.mean)
 
     accelerator.log({k: v for k, v in entry.items() if k != 'step' and v is not None}, step)
     if checkpoint: update_state(run, step=step)
 
+def needs_images(run, step) -> bool:
+    "Is something drawn after this step, whatever it logs? Then it is logged before the next one changes the weights"
+    return is_due(step, run.settings['sample_every']) or is_due(step, run.settings['evaluate_every'])
+
 def update_state(run, **changes):
     "Change entries of state.json. A full disk must not hide what went wrong before it was full"
-    try: write_json(read_run_state(run.folder) | changes, run.folder/'state.json')
+    try: write_run_state(run.folder, read_run_state(run.folder) | changes)
     except OSError as e: warnings.warn(str(e))
 
 # %% ../nbs/12_experiment.ipynb #2c309e6f
-def entry_from_checkpoint(run, done, seconds) -> dict:
-    "Log entry of the last step, from its checkpoint: the process was killed between the two"
+def entries_from_checkpoint(run, done, last) -> list[dict]:
+    "Log entries of the steps up to `done`, from its checkpoint, after the entry `last`: the process was killed between"
     state = check_checkpoint(run.folder/f'checkpoints/step-{done:09d}')
-    lr = state['parts']['optimizer']['groups'][0]['lr']
-    return dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=lr, val=state['val'],
-                images=done*run.config.batch_size, seconds=seconds)
+    logs  = state.get('logs')
+    if logs is None:                                             # an earlier version's checkpoint has one step alone
+        lr   = state['parts']['optimizer']['groups'][0]['lr']
+        logs = [dict(step=done, loss=state['loss'], grad_norm=state.get('grad_norm'), lr=lr, val=state['val'])]
+    more = dict(seconds=last['seconds'])
+    return [log | more | dict(images=log['step']*run.config.batch_size) for log in logs if log['step'] > last['step']]
 
 # %% ../nbs/12_experiment.ipynb #55b7741f
 def timed(logs):
@@ -367,7 +443,7 @@ def timed(logs):
 def check_counts(**counts):
     "Raises ValueError for a setting that is no number of images or steps; None is allowed"
     for name, count in counts.items():
-        if count is not None and (type(count) is not int or count < 0):
+        if count is not None and (type(count) is not int or not 0 <= count < 2**63):
             raise ValueError(f'{name} is a whole number, 0 or more, not {count!r}')
     if counts['checkpoint_every'] == 0: raise ValueError('checkpoint_every is at least 1, not 0')
 
@@ -387,86 +463,128 @@ def start_trackers(run, done) -> Accelerator:
     accelerator.init_trackers('ddpm_course', config)
     return accelerator
 
-def log_missing_step(run, accelerator, done) -> float:
-    "Log the step of the newest checkpoint, if its line is missing; returns the seconds of training so far"
-    last = (run.metrics() or [dict(step=0, seconds=0.)])[-1]
+def log_missing_steps(run, accelerator, done) -> float:
+    "Log the steps of the newest checkpoint whose lines are missing; returns the seconds of training so far"
+    entries, _ = parse_metrics((run.folder/'metrics.jsonl').read_bytes() if done else b'')
+    last = (entries or [dict(step=0, seconds=0.)])[-1]
     if last['step'] < done:
-        entry = entry_from_checkpoint(run, done, last['seconds'])
-        log_step(run, accelerator, entry, run.denoiser(accelerator.device))
+        for entry in entries_from_checkpoint(run, done, last):
+            is_last = entry['step'] == done
+            log_step(run, accelerator, entry, run.denoiser(accelerator.device) if is_last else None)
+    if done and (missing := missing_steps(parse_metrics((run.folder/'metrics.jsonl').read_bytes())[0], done)):
+        warnings.warn(f'{run.folder/"metrics.jsonl"} lacks {missing}: what was there is lost')
+        update_state(run, lost=missing)
     return last['seconds']
 
-def train_and_log(run, done):
-    "Train to the last step; the main process logs each one"
-    config, main = run.config, is_main_process()
-    check_measuring(config.data, run.settings['eval_images'])
+# %% ../nbs/12_experiment.ipynb #9d0b2bad
+class LogWriter:
+    "Keeps the logs of steps until their values are here, and then does for each what follows a step"
+    def __init__(self, run, accelerator, denoiser, done):
+        self.run, self.accelerator, self.denoiser, self.pending = run, accelerator, denoiser, []
+        self.seconds = log_missing_steps(run, accelerator, done)
+        self.bar = progress(total=run.config.steps, desc=run.name, initial=done)
 
+    def add(self, took, log):
+        self.pending.append((took, log))
+        if log.is_read or needs_images(self.run, log.step): self.flush()
+
+    def flush(self):
+        "Log what was kept; anything to be drawn belongs to the last of them"
+        pending, self.pending = self.pending, []
+        if not pending: return
+
+        size, took_all = self.run.config.batch_size, sum(took for took, _ in pending)
+        speed = round(size*len(pending)/took_all, 1)
+        for i, (took, log) in enumerate(pending, 1):
+            self.seconds += took
+            more = dict(images=log.step*size, seconds=round(self.seconds, 4), images_per_second=speed)
+            log_step(self.run, self.accelerator, log.as_dict() | more, self.denoiser if i == len(pending) else None)
+        self.bar.set_postfix(loss=f'{log.loss:.3f}', refresh=False)
+        self.bar.update(len(pending))
+
+def train_and_log(run, done, sets):
+    "Train to the last step; the main process logs each one"
     with contextlib.ExitStack() as at_end:
         accelerator = start_trackers(run, done)
         for tracker in accelerator.trackers: at_end.callback(tracker.finish)
-        training = prepare_training(config, run.folder, run.settings['checkpoint_every'], accelerator)
+        training = prepare_training(run.config, run.folder, run.settings['checkpoint_every'], accelerator,
+                                    run.settings['checkpoint_minutes'], sets)
         at_end.callback(training.logs.close)
 
-        if main:
-            seconds = log_missing_step(run, accelerator, done)
-            bar = at_end.enter_context(progress(total=config.steps, desc=run.name, initial=done))
-
+        if is_main_process():
+            writer = LogWriter(run, accelerator, training.ema.denoiser, done)
+            at_end.callback(writer.bar.close)
+            at_end.callback(writer.flush)
         for took, log in timed(training.logs):
-            if not main: continue
-            seconds += took
-            speed = dict(images=log.step*config.batch_size, seconds=round(seconds, 4),
-                         images_per_second=round(config.batch_size/took, 1))
-            log_step(run, accelerator, log._asdict() | speed, training.ema.denoiser)
-            bar.set_postfix(loss=f'{log.loss:.3f}', refresh=False)
-            bar.update()
+            if is_main_process(): writer.add(took, log)
 
 # %% ../nbs/12_experiment.ipynb #270d361d
-def is_complete(run, state) -> bool:
+def is_complete(run) -> bool:
     "Is the run trained, and drawn and measured as its settings ask?"
-    if state['status'] != 'done' or 'sampling' not in state['settings']: return False
-    same_images = state['settings']['eval_images'] == run.settings['eval_images']
+    try: state, config = read_run_state(run.folder), read_run_config(run.folder)
+    except (OSError, ValueError): return False                         # a start will say what is wrong
+    if state['status'] != 'done' or 'sampling' not in state['settings'] or config != run.config: return False
+
+    n = state['settings'].get('eval_images')
+    same_images = run.settings['eval_images'] in (None, n)
     same_drawn  = Sampling.from_dict(state['settings']['sampling']) == run.sampling
-    measured    = run.settings['eval_images'] == 0 or (run.folder/'score.json').exists()
-    return same_images and same_drawn and measured
+    return same_images and same_drawn and (n == 0 or (run.folder/'score.json').exists())
 
 def remove_leftovers(folder):
-    "Delete the temporary files of a process that was killed"
-    for path in [*folder.glob('.*-????????.*'), *folder.glob('samples/.*-????????.*')]: path.unlink()
+    "Delete the temporary files of a process that was killed, and nothing else"
+    ours = re.compile(r'\.(config|state|env|score|metrics|samples|loss|reverse|code-\w+|step-\d+)-[0-9a-f]{8}\.\w+')
+    for path in [*folder.glob('.*'), *folder.glob('samples/.*')]:
+        if ours.fullmatch(path.name): path.unlink()
+
+def check_links(folder):
+    "Raises ValueError for a link in a run folder that leads out of it: who follows it reads and writes elsewhere"
+    home = Path(folder).resolve()
+    for path in Path(folder).rglob('*'):
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise ValueError(f'{path} is a link that leads out of the run: put the file itself there, or delete it')
+
+def check_recipe(run, newest):
+    "Raises ValueError when a checkpoint was trained in a way that the run cannot go on from; says what has changed"
+    recipe = read_config(newest/'ema/config.json')['recipe']
+    differences = Config.from_dict(recipe).differences(run.config)
+    if wrong := {k: v for k, v in differences.items() if k not in EXTENDABLE}:
+        raise ValueError(f'{newest} was trained with {_in_words(wrong)}: bring back its config.json, '
+                         'or begin a run of another name')
+    if differences: print0(f'From here on with other settings: {_in_words(differences)}.')
 
 def record_start(run, state, done):
     "Add an entry to env.json, and set the status to running"
-    path   = run.folder/'env.json'
-    starts = read_or_quarantine(lambda: read_json(path), path, [])
-    write_json(starts + [environment(world_size())], path)
+    starts  = read_or_quarantine(lambda: read_starts(run.folder), run.folder/'env.json', [])
+    precision = None if run.config.precision == 'auto' else run.config.precision
+    entry   = environment(world_size(), precision) | dict(diff=save_diff(run.folder))
+    write_json(dict(starts=starts + [entry]), run.folder/'env.json', format=RUN_FORMAT)
 
     resumed = state['resumed'] + [done]*bool(starts)
     update_state(run, status='running', step=done, steps=run.config.steps, resumed=resumed, error=None,
                  settings=run.settings)
 
-def start_run(run, stack) -> int | None:
-    "Lock a run folder and put it in order; returns the number of steps done, or None for a run that is complete"
+def start_run(run, stack) -> int:
+    "Lock a run folder and put it in order; returns the number of steps done"
     folder, config = run.folder, run.config
     with contextlib.suppress(ValueError): read_run_state(folder)                # of a newer version: nothing is touched
 
     # From the lock on, nobody else can change the folder.
     stack.enter_context(lock_run(register_run(folder, config, **run.settings)))
     register_run(folder, config)
+    check_links(folder)
     remove_leftovers(folder)
-
-    fresh = dict(status='waiting', resumed=[], settings={})
-    state = read_or_quarantine(lambda: read_run_state(folder), folder/'state.json', fresh)
-    if is_complete(run, state):
-        print(f'{folder} is done. {summary(run)}')
-        return None
+    state = read_or_quarantine(lambda: read_run_state(folder), folder/'state.json', dict(resumed=[]))
 
     # Back to the newest checkpoint that is whole.
     newest = Checkpoints(folder/'checkpoints').newest()
     done   = int(newest.name[5:]) if newest else 0
+    if newest: check_recipe(run, newest)
     truncate_metrics(folder/'metrics.jsonl', done)
     record_start(run, state, done)
 
     begins = f'Going on from step {done:,} of' if done else 'Training'
-    print(f'{begins} {config.steps:,} steps of {config.batch_size} images in {folder}; '
-          'stop it whenever you like, it goes on from its last checkpoint.')
+    print0(f'{begins} {config.steps:,} steps of {config.batch_size} images in {folder}; '
+           'stop it whenever you like, it goes on from its last checkpoint.')
     return done
 
 # %% ../nbs/12_experiment.ipynb #46841340
@@ -498,7 +616,7 @@ def finish_run(run):
     duration   = f'{took/60:.1f} minutes' if took > 90 else f'{took:.0f} seconds'
     validation = '' if last['val'] is None else f'; validation loss {last["val"]:.4f}'
     measuring  = f' and measuring {n} images' if n else ''
-    print(f'Trained in {duration}{validation}. Drawing{measuring} in {sampling_words(run.sampling)} …')
+    print0(f'Trained in {duration}{validation}. Drawing{measuring} in {sampling_words(run.sampling)} …')
 
     if n:
         scores, images = score_run(run, denoiser)
@@ -507,21 +625,39 @@ def finish_run(run):
 
     save_run_figures(run, denoiser, images)
     update_state(run, status='done', step=run.config.steps)
-    print(f'{summary(run)}\nMade {folder}/samples.png, reverse.gif, loss.png{" and score.json" if n else ""}; '
-          f'the weights are in {folder}/checkpoints.')
+    if lost := run.state.get('lost'): print0(f'Of {lost}, nothing is known any more: metrics.jsonl was damaged.')
+    print0(f'{summary(run)}\nMade {folder}/samples.png, reverse.gif, loss.png{" and score.json" if n else ""}; '
+           f'the weights are in {folder}/checkpoints.')
 
 # %% ../nbs/12_experiment.ipynb #88c129ce
+def batches_fit(config, sets):
+    "Raises ValueError for a batch that is larger than the data set, or that the processes cannot share"
+    n, processes = len(sets[0].images), world_size()
+    if config.batch_size > n:
+        raise ValueError(f'a batch of {config.batch_size} cannot be taken from {n} images: '
+                         f'choose a batch_size of 1 to {n}')
+    if config.batch_size % processes:
+        raise ValueError(f'a batch of {config.batch_size} cannot be shared by {processes} processes: '
+                         f'choose a multiple of {processes}')
+
 def error_line(e) -> str: return ' '.join(f'{type(e).__name__}: {e}'.split())[:500]
 
 def run_experiment(run):
     "The whole of a run, from wherever it stands: start, train, finish"
     with contextlib.ExitStack() as stack:
         if not is_main_process(): stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        if on_main_process(lambda: is_complete(run)): return print0(f'{run.folder} is done. {summary(run)}')
+
+        # All that can be wrong with the settings and the data, before the folder is touched.
+        run.config.check()
+        sets = load_sets(run.config)
+        batches_fit(run.config, sets)
+        build_denoiser(run.config, sets[0].images.shape[1:], sets[0].class_names)
+        run.settings['eval_images'] = images_to_measure(run, sets)
         done = on_main_process(lambda: start_run(run, stack))
-        if done is None: return
 
         try:
-            train_and_log(run, done)
+            train_and_log(run, done, sets)
             on_main_process(lambda: finish_run(run))
         except BaseException as e:
             stopped = isinstance(e, KeyboardInterrupt)
@@ -537,12 +673,13 @@ class Experiment:
         config=None,            # a Config
         root='runs',            # where run folders lie
         name=None,              # of the folder (default: what differs from the default Config)
-        eval_images=512,        # images to draw and measure at the end (0: none are measured)
+        eval_images=None,       # images to draw and measure at the end (0: none; default: 512, if that is possible)
         sampling=None,          # a Sampling: how images are drawn (default: 25 steps of DDIM)
         checkpoint_every=None,  # steps between checkpoints (default: as `prepare_training` has it)
         trackers=(),            # further ones: names of the table `trackers`
-        sample_every=None,      # steps between grids of samples (default: with each checkpoint; 0: none)
+        sample_every=None,      # steps between grids of samples (default: with each validation loss; 0: none)
         evaluate_every=0,       # steps between measurements (0: only at the end)
+        checkpoint_minutes=None,    # a checkpoint after so many, too (default: as `train` has it)
     ):
         self.config, self.sampling = config or Config(), sampling or Sampling(steps=25)
         self.config.check()
@@ -556,12 +693,16 @@ class Experiment:
         check_trackers(trackers)
         check_counts(eval_images=eval_images, checkpoint_every=checkpoint_every, sample_every=sample_every,
                      evaluate_every=evaluate_every)
-        if evaluate_every and not eval_images:
+        if evaluate_every and eval_images == 0:
             raise ValueError('evaluate_every measures eval_images images, and eval_images is 0')
+        if checkpoint_minutes is not None and not checkpoint_minutes > 0:
+            raise ValueError(f'checkpoint_minutes is above 0, not {checkpoint_minutes!r}')
+        if frozen_name(self.config.data) in frozen: check_measurable(10**9, 10**9, eval_images)
 
         self.settings = dict(eval_images=eval_images, sampling=self.sampling.as_dict(),
                              checkpoint_every=checkpoint_every, trackers=list(trackers),
-                             sample_every=sample_every, evaluate_every=evaluate_every)
+                             sample_every=sample_every, evaluate_every=evaluate_every,
+                             checkpoint_minutes=checkpoint_minutes)
 
     @classmethod
     def open(cls, folder, **settings):
@@ -597,20 +738,77 @@ class Experiment:
     @property
     def scores(self) -> dict | None:
         "The first scores of score.json, as `Scores.as_dict` has them; None before the run is measured"
-        path = self.folder/'score.json'
-        try: return upgrade_scores(read_json(path)['scores'][0])
+        try: return read_scores(self.folder/'score.json')['scores'][0]
         except FileNotFoundError: return None
-        except (KeyError, IndexError, TypeError):
-            raise ValueError(f'{path} is damaged (it holds no scores): delete it, and run again') from None
 
-    def denoiser(self, device='cpu'):
-        "The average of the newest checkpoint. Raises FileNotFoundError when there is none"
-        newest = Checkpoints(self.folder/'checkpoints').newest()
-        if newest is None: raise FileNotFoundError(f'{self.folder} has no checkpoint: run it first')
-        return from_pretrained(newest/'ema', device)
+    def denoiser(self, device='cpu', which='newest'):
+        """The average of the newest checkpoint, or of the `best` one by its validation loss. Raises FileNotFoundError
+        when there is none; a damaged one is named in a warning, and the one before it is taken"""
+        check_name(which, ['newest', 'best'], 'checkpoint')
+        checkpoints = Checkpoints(self.folder/'checkpoints')
+        best  = checkpoints.best() if which == 'best' else None
+        paths = [*reversed(checkpoints.all())] if best is None else [best]
+        for path in paths:
+            try: return from_pretrained(path/'ema', device)
+            except (ValueError, FileNotFoundError) as e: warnings.warn(str(e))
+        raise FileNotFoundError(f'{self.folder} has no checkpoint: run it first')
+
+    def extend(self, **changes):
+        "Change what a run goes on with, such as steps or lr, and note it in its folder: see `extend_run`"
+        on_main_process(lambda: extend_run(self, changes))
+        self.config = read_run_config(self.folder)
+        return self
+
+    def branch(self, name, **changes):
+        "A run of another name that goes on from the newest checkpoint of this one, with changes: see `branch_run`"
+        on_main_process(lambda: branch_run(self, name, changes))
+        return Experiment.open(self.folder.with_name(name))
 
     def __repr__(self):
         return f'Experiment({self.name}: {self.state["status"]}, step {self.state["step"]:,} of {self.config.steps:,})'
+
+# %% ../nbs/12_experiment.ipynb #74ee7a16
+def changed_config(run, changes) -> Config:
+    "The config of a run with changes. Raises ValueError for a setting that a run cannot change, and for too few steps"
+    for name in changes: check_name(name, EXTENDABLE, 'setting that a run can change')
+    config = read_run_config(run.folder).replace(**{k: v for k, v in changes.items() if v is not None}).check()
+    done   = max((int(p.name[5:]) for p in Checkpoints(run.folder/'checkpoints').all()), default=0)
+    if config.steps < done:
+        raise ValueError(f'{run.folder} has done {done:,} steps already: choose more than {config.steps:,}')
+    return config
+
+def extend_run(run, changes):
+    "Write changes of a config into a run folder. Raises ValueError as `changed_config`, RunLocked when it is locked"
+    with lock_run(run.folder):
+        before, config = read_run_config(run.folder), changed_config(run, changes)
+        if not (differences := before.differences(config)): return
+        state = read_run_state(run.folder)
+        entry = dict(step=state['step'], at=utc_now(), changes=differences)
+        status = 'interrupted' if state['status'] == 'done' and config.steps > before.steps else state['status']
+        write_run_state(run.folder, state | dict(status=status, steps=config.steps, changes=state['changes'] + [entry]))
+        write_json(config.as_dict(), run.folder/'config.json', format=CONFIG_FORMAT)
+
+def branch_run(run, name, changes):
+    "Copy the newest checkpoint of a run into a new one. Raises ValueError as `changed_config`, and for a name in use"
+    new = Experiment(changed_config(run, changes), run.folder.parent, name).folder
+    if new.exists(): raise ValueError(f'{new} exists already: choose another name')
+    newest = Checkpoints(run.folder/'checkpoints').newest()
+    if newest is None: raise FileNotFoundError(f'{run.folder} has no checkpoint to branch from: run it first')
+
+    # Under a hidden name first: half a copy is none.
+    hidden, step = new.with_name(f'.branch-{secrets.token_hex(4)}'), int(newest.name[5:])
+    try:
+        shutil.copytree(newest, hidden/'checkpoints'/newest.name)
+        if (run.folder/'metrics.jsonl').exists(): shutil.copy(run.folder/'metrics.jsonl', hidden)
+        truncate_metrics(hidden/'metrics.jsonl', step)
+        config = changed_config(run, changes)
+        entry  = dict(step=step, at=utc_now(), changes=read_run_config(run.folder).differences(config))
+        write_run_state(hidden, read_run_state(hidden) | dict(
+            status='interrupted', step=step, steps=config.steps, added=utc_now(), changes=[entry],
+            branch_of=run.name, settings=read_run_state(run.folder)['settings']))
+        write_json(config.as_dict(), hidden/'config.json', format=CONFIG_FORMAT)
+        hidden.rename(new)
+    finally: shutil.rmtree(hidden, ignore_errors=True)
 
 # %% ../nbs/12_experiment.ipynb #bbb94457
 class Table(pd.DataFrame):
@@ -628,7 +826,11 @@ def varying_fields(runs) -> list[str]:
 
 def run_results(run) -> dict:
     "Final metrics of a run as a dict: status, step, seconds, loss (mean of the last twentieth), val, and its scores"
-    entries, state = run.metrics(), run.state
+    try: entries, state, scores = run.metrics(), run.state, run.scores or {}
+    except (OSError, ValueError, RuntimeError) as e:
+        warnings.warn(str(e))
+        return dict(status='damaged')
+
     results = dict(status=state['status'], step=state['step'])
     if entries:
         last = entries[-max(1, len(entries)//20):]
@@ -636,14 +838,13 @@ def run_results(run) -> dict:
         results |= dict(step=last[-1]['step'], seconds=last[-1]['seconds'], loss=sum(e['loss'] for e in last)/len(last),
                         val=vals[-1] if vals else None)
 
-    scores = run.scores or {}
     return results | {k: v for k, v in scores.items() if isinstance(v, (int, float))}
 
 DEFAULT_METRICS = 'seconds', 'val', 'frechet', 'floor', 'ratio', 'kid', 'precision', 'recall', 'accuracy'
 LOWER_IS_BETTER = 'frechet', 'kid', 'val', 'loss', 'ratio', 'seconds'     # the others are better when they are higher
 
-def comparison_table(runs, metrics=DEFAULT_METRICS) -> Table:
-    "One row per run: the fields that vary, its status, and the metrics that any run has"
+def comparison_table(runs, metrics=DEFAULT_METRICS, damaged=()) -> Table:
+    "One row per run: the fields that vary, its status, and the metrics that any run has; and a row per damaged one"
     fields, results = varying_fields(runs), [run_results(r) for r in runs]
     columns = ['status'] + [m for m in metrics if any(values.get(m) is not None for values in results)]
 
@@ -651,7 +852,9 @@ def comparison_table(runs, metrics=DEFAULT_METRICS) -> Table:
     for run, values in zip(runs, results):
         config = run.config.as_dict()
         rows.append({f: config[f] for f in fields} | {c: values.get(c) for c in columns})
-    return Table(pd.DataFrame(rows, pd.Index([r.name for r in runs], name='run')).round(4))
+    names = [r.name for r in runs] + list(damaged)
+    rows += [dict(status='damaged')]*len(damaged)
+    return Table(pd.DataFrame(rows, pd.Index(names, name='run'), columns=fields + columns).round(4))
 
 # %% ../nbs/12_experiment.ipynb #8afa0b8a
 curve_axes = dict(step='step', images='images seen', seconds='seconds of training')
@@ -713,19 +916,25 @@ class ExperimentManager:
         self.root, self.settings = Path(root), settings
         Experiment(root=root, **settings)                          # refuses what is wrong now, and not at the first run
 
+    def scan(self):
+        "(runs in the order in which they were added, name -> what is wrong with it for each damaged one)"
+        files   = ('config.json', 'state.json', 'metrics.jsonl')
+        folders = {path.parent for name in files for path in self.root.glob(f'*/{name}')}
+        runs, damaged = {}, {}
+        for folder in sorted(folders):
+            if folder.name.startswith('.'): continue                 # is being deleted, or copied
+            try:
+                added = str(read_run_state(folder).get('added', ''))
+                runs[added, folder.name] = Experiment.open(folder, **self.settings)
+            except (OSError, ValueError, TypeError, KeyError, RuntimeError) as e: damaged[folder.name] = str(e)
+        return [runs[key] for key in sorted(runs)], damaged
+
     @property
     def runs(self) -> list[Experiment]:
         "All runs in the order in which they were added; folders that are damaged are named in a warning"
-        files   = ('config.json', 'state.json', 'metrics.jsonl')
-        folders = {path.parent for name in files for path in self.root.glob(f'*/{name}')}
-        runs    = {}
-        for folder in folders:
-            if folder.name.startswith('.'): continue                 # is being deleted
-            try:
-                added = read_run_state(folder).get('added', '')
-                runs[added, folder.name] = Experiment.open(folder, **self.settings)
-            except (OSError, ValueError, RuntimeError) as e: warnings.warn(f'{e}. It is left out')
-        return [runs[key] for key in sorted(runs)]
+        runs, damaged = self.scan()
+        for sentence in damaged.values(): warnings.warn(f'{sentence}. It is left out')
+        return runs
 
     def __getitem__(self, name) -> Experiment:
         "A run by its name"
@@ -761,10 +970,11 @@ class ExperimentManager:
         return [run for run in self.runs if is_selected(run)]
 
     def list(self) -> Table:
-        "Where each run stands"
-        runs = self.runs
-        rows = [{k: run.state[k] for k in ('status', 'step', 'steps', 'resumed', 'error')} for run in runs]
-        return Table(rows, pd.Index([run.name for run in runs], name='run'))
+        "Where each run stands; a damaged one is a row that says so"
+        runs, damaged = self.scan()
+        rows  = [{k: run.state[k] for k in ('status', 'step', 'steps', 'resumed', 'error')} for run in runs]
+        rows += [dict(status='damaged', error=sentence) for sentence in damaged.values()]
+        return Table(rows, pd.Index([*(run.name for run in runs), *damaged], name='run'))
 
     def best(self, metric='frechet', runs=None) -> Experiment:
         "The run with the best score. Raises ValueError when none has one"
@@ -774,8 +984,11 @@ class ExperimentManager:
         return (min if metric in LOWER_IS_BETTER else max)(results, key=results.get)
 
     def compare(self, runs=None, metrics=DEFAULT_METRICS) -> Table:
-        "The fields that vary, and what came of them"
-        return comparison_table(self.runs if runs is None else runs, metrics)
+        "The fields that vary, and what came of them; a damaged run is a row that says so"
+        if runs is not None: return comparison_table(runs, metrics)
+        runs, damaged = self.scan()
+        for sentence in damaged.values(): warnings.warn(sentence)
+        return comparison_table(runs, metrics, damaged)
 
     def curves(self, x='step', y='loss', runs=None, smooth=20) -> plt.Figure:
         "One curve per run, over step, images or seconds"

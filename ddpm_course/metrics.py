@@ -8,7 +8,7 @@ __all__ = ['frozen', 'old_score_names', 'SCORES_FORMAT', 'metric_labels', 'own_r
            'as_reference', 'load_reference', 'balanced_indices', 'can_balance', 'mmd', 'kid', 'inception_score',
            'Balance', 'class_balance', 'knn_radii', 'count_in_balls', 'PrecisionRecall', 'precision_recall',
            'DensityCoverage', 'density_coverage', 'expected_coverage', 'Nearest', 'nearest', 'metrics_from_features',
-           'make_reference', 'Scores', 'metrics_from_images', 'evaluate', 'inception_features', 'random_turn',
+           'evenly', 'make_reference', 'Scores', 'metrics_from_images', 'evaluate', 'inception_features', 'random_turn',
            'has_labels', 'train_own_network', 'check_measurable', 'data_digest', 'own_reference', 'find_reference']
 
 # %% ../nbs/09_metrics.ipynb #2674973b
@@ -451,7 +451,7 @@ def balanced_indices(
 ) -> Tensor:          # (n,) indices; their labels are those of arange(n) % classes
     "Class-balanced draw of n without replacement. Raises ValueError when a class has too few"
     classes = int(labels.max()) + 1
-    target  = balanced_labels(n, classes).to(labels.device)
+    target  = torch.arange(n, device=labels.device) % classes
     short   = _short_classes(labels, n)
     if len(short):
         raise ValueError(f'{n} images, balanced, cannot be drawn from {len(labels)}: '
@@ -473,7 +473,7 @@ def can_balance(
 def _short_classes(labels, n) -> Tensor:
     "Classes of which there are too few for a balanced draw of n"
     counts = labels.bincount()
-    wanted = balanced_labels(n, len(counts)).to(labels.device).bincount(minlength=len(counts))
+    wanted = (torch.arange(n, device=labels.device) % len(counts)).bincount(minlength=len(counts))
     return (wanted > counts).nonzero()[:, 0]
 
 # %% ../nbs/09_metrics.ipynb #31d1d8fb
@@ -663,6 +663,10 @@ def metrics_from_features(
     return {metric: v if isinstance(v, MeanStd) else MeanStd(v) for metric, v in scores.items()}
 
 # %% ../nbs/09_metrics.ipynb #32e1823d
+def evenly(images, n):
+    "At most n images, evenly spaced in their order, so that sorted sets are seen from all classes"
+    return images[::max(1, -(-len(images)//n))]
+
 def make_reference(
     name,             # of the data
     extractor: FeatureExtractor,
@@ -673,14 +677,14 @@ def make_reference(
     nearest_to=None,  # sets whose distance from `test` to note (default: `train`)
     seed=0,           # of the draws
     balanced=True,    # class-balanced draws; False: plain ones
-    probes=None,      # test images to note the distance of (default: all)
+    probes=None,      # test images to note the distance of, at most (default: all)
 ) -> Reference:
     """Measure everything that a reference holds.
     Raises ValueError when a class has too few images, or with fewer than two sizes"""
     if len(set(ns)) < 2:
         raise ValueError(f'the floor is a line through at least two sizes of draws, and these are {tuple(ns)}')
     features, train_features = extractor.features_of(test), extractor.features_of(train)
-    probed    = as_float(test.images[:probes])
+    probed    = as_float(evenly(test.images, probes or len(test.images)))
     distances = {len(s.images): nearest(probed, s, device=extractor.device).distance[:, 0]
                  for s in ([train] if nearest_to is None else nearest_to)}
     reference = Reference(name, f'{len(features):,} test images', extractor, moments(features),
@@ -815,7 +819,10 @@ def _resolve_reference(reference, shape=None, recipe=None) -> Reference:
         return load_reference('fashion_mnist', pick_device())
 
     if reference is None or str(reference) == str(trained_on):
-        return find_reference(trained_on, **{k: recipe.get(k) for k in ('full', 'image_size', 'channels')})
+        try: return find_reference(trained_on, **{k: recipe.get(k) for k in ('full', 'image_size', 'channels')})
+        except (FileNotFoundError, ValueError) as e:
+            raise type(e)(f'{e} (this is what the denoiser was trained on: '
+                          'to compare with something else, pass its name, folder or Reference)') from None
     is_named = normalise_name(str(reference).partition('(')[0]) in map(normalise_name, datasets)
     as_drawn = {} if is_named or not shape else dict(image_size=shape[-1], channels=shape[0])     # pictures in a folder
     return find_reference(reference, **as_drawn)
@@ -939,8 +946,9 @@ def random_turn(
     square = x[..., top:top + side, left:left + side]
 
     turns  = torch.randint(4, (len(x),), generator=generator, device='cpu').to(x.device)
-    turned = torch.stack([square.rot90(k, (2, 3)) for k in range(4)])
-    return turned[turns, torch.arange(len(x), device=x.device)], turns
+    turned = square.clone()
+    for k in (1, 2, 3): turned[turns == k] = square[turns == k].rot90(k, (2, 3))
+    return turned, turns
 
 # %% ../nbs/09_metrics.ipynb #b71362aa
 own_recipe = dict(steps=1000, epochs=40, batch_size=128, lr=4e-3, seed=0)   # of the feature networks of own data
@@ -968,7 +976,7 @@ def train_own_network(
 
     if not labelled:
         train = train._replace(labels=None, class_names=quarter_turns)
-        images, turns = random_turn(test.images[:2000], rng('test turns'))
+        images, turns = random_turn(evenly(test.images, 2000), rng('test turns'))
         test  = test._replace(images=images, labels=turns)
     net = train_classifier(train, **recipe, stride=max(1, round(size/32)), augment=augment, device=device)
     return net, accuracy(net, test)
@@ -983,12 +991,13 @@ def check_measurable(
 ):
     "Raises ValueError with one sentence when there are too few images to measure"
     if n == 0: return
-    few = ', or train without measuring: eval_images=0 (--eval-images 0)'
+
+    remedy = 'or train without measuring (eval_images=0, --eval-images 0)'
     if n_train < MIN_TRAIN or n_test < MIN_TEST:
-        raise ValueError(f'to measure takes at least {MIN_TRAIN} training and {MIN_TEST} test images, '
-                         f'and there are {n_train} and {n_test}: add some{few}')
+        raise ValueError(f'measuring takes at least {MIN_TRAIN} training and {MIN_TEST} test images, '
+                         f'and there are {n_train} and {n_test}: add some, {remedy}')
     if n is not None and n < MIN_TEST:
-        raise ValueError(f'{n} images are too few to measure: take at least {MIN_TEST}{few}')
+        raise ValueError(f'{n} images are too few to measure: take at least {MIN_TEST}, {remedy}')
 
 def data_digest(*sets) -> str:
     "SHA-256 of pixels and labels of data sets, read in pieces, so that images may lie in a memory-mapped file"
@@ -996,8 +1005,8 @@ def data_digest(*sets) -> str:
     for data in sets:
         classes = len(data.class_names) if has_labels(data) else 0
         digest.update(repr((tuple(data.images.shape), str(data.images.dtype), classes)).encode())
-        for images in data.images.split(1000): digest.update(images.contiguous().numpy())
-        if classes: digest.update(data.labels.long().contiguous().numpy())
+        for images in data.images.split(1000): digest.update(images.cpu().contiguous().numpy())
+        if classes: digest.update(data.labels.long().cpu().contiguous().numpy())
     return digest.hexdigest()
 
 def _draw_images(data, n, *key) -> ImageSet:

@@ -26,6 +26,14 @@ from .unet import UNet
 MODEL_FORMAT = 3             # of the folder that save_pretrained writes; one more when an old reader would misread it
 networks = Registry('network', UNet=UNet)   # name in config.json -> class, or 'package.module:Class'
 
+def _check_class_names(net, class_names):
+    "Raises ValueError unless there are as many class names as the network has classes, or none"
+    if class_names is None: return
+    classes = getattr(net, 'num_classes', len(class_names))
+    if classes is None: raise ValueError('this network takes no labels, and class names were given: leave them out')
+    if len(class_names) != classes:
+        raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
+
 def to_config(denoiser, recipe=None, class_names=None) -> dict:
     "All of a denoiser but its weights, as plain numbers and words. Raises ValueError for what a file cannot say"
     denoiser = unwrap(denoiser)
@@ -38,60 +46,14 @@ def to_config(denoiser, recipe=None, class_names=None) -> dict:
                          f'and {type(net).__name__} does not')
 
     class_names = denoiser.class_names if class_names is None else class_names
-    classes = getattr(net, 'num_classes', len(class_names or ()))
-    if class_names is not None and classes is None:
-        raise ValueError('this network takes no labels, and class names were given: leave them out')
-    if class_names is not None and len(class_names) != classes:
-        raise ValueError(f'{len(class_names)} names for the {classes} classes of this network')
-
+    _check_class_names(net, class_names)
     own_betas = isinstance(schedule, Betas) and not any(schedule is row for row in schedules.values())
     return dict(net=to_spec(networks, type(net), 'network'), arguments=net.arguments,
                 schedule=dict(betas=schedule.betas.tolist()) if own_betas else to_spec(schedules, schedule, 'schedule'),
                 target=to_spec(targets, getattr(target.of, 'made_by', target), 'target'), data_std=denoiser.data_std,
                 shape=None if denoiser.shape is None else list(denoiser.shape),
-                class_names=None if class_names is None else list(class_names), recipe=recipe or denoiser.recipe)
-
-# %% ../nbs/07_pretrained.ipynb #4f2f4319
-max_number, max_items, max_letters, max_betas, max_values = 2**20, 1000, 1000, 2**17, 2**28
-
-def _check_arguments(values):
-    "Raises ValueError unless all is plain, and no number, word or list larger than a network can ask for"
-    if isinstance(values, dict): values = [*values, *values.values()]
-    if isinstance(values, (list, tuple)):
-        is_small = len(values) <= max_items
-        if is_small:
-            for value in values: _check_arguments(value)
-    elif isinstance(values, str): is_small = len(values) <= max_letters
-    elif isinstance(values, (int, float)): is_small = abs(values) <= max_number
-    elif values is None: is_small = True
-    else: raise ValueError(f'an argument of the network is no plain value, but a {type(values).__name__}')
-    if not is_small:
-        raise ValueError(f'the arguments of a network are numbers up to {max_number:,}, words of up to {max_letters:,} '
-                         f'letters and lists of up to {max_items:,}, and one is larger')
-
-def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-def _check_config(config):
-    "Raises ValueError for a value of config.json that is of the wrong type, or too large"
-    shape, names, betas = config['shape'], config['class_names'], config['schedule']
-    if isinstance(betas, dict):
-        betas = betas.get('betas') if len(betas) == 1 else None
-        if not isinstance(betas, list) or len(betas) > max_betas or not all(map(_is_number, betas)):
-            raise ValueError(f'its schedule is neither a name nor a list of at most {max_betas:,} betas')
-    for key in ('net', 'target') + ('schedule',)*isinstance(betas, str):
-        if not isinstance(config[key], str) or len(config[key]) > max_letters:
-            raise ValueError(f'its {key} is no name')
-
-    if not isinstance(config['arguments'], dict): raise ValueError('its arguments have no names')
-    _check_arguments(config['arguments'])
-    if not _is_number(config['data_std']): raise ValueError('its data_std is no number')
-    if shape is not None and not (isinstance(shape, list) and len(shape) <= 8 and all(type(n) is int for n in shape)
-                                  and all(n > 0 for n in shape) and math.prod(shape) <= max_values):
-        raise ValueError('its shape is no list of whole numbers above 0, or larger than any sample')
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, (str, int)) for name in names)):
-        raise ValueError('its class names are no list of names')
-    if not isinstance(config['recipe'], (dict, type(None))): raise ValueError('its recipe has no names and values')
-    if not isinstance(config['sha256'], str): raise ValueError('its sha256 is no checksum')
+                class_names=None if class_names is None else list(class_names),
+                recipe=denoiser.recipe if recipe is None else recipe)
 
 # %% ../nbs/07_pretrained.ipynb #0db2a9d7
 def save_pretrained(
@@ -119,12 +81,53 @@ def _in_short(error):
     "What an error says, in one short line"
     return textwrap.shorten(str(error), 200, placeholder=' …') or type(error).__name__
 
+# %% ../nbs/07_pretrained.ipynb #4f2f4319
+max_number, max_items  = 2**20, 1000       # in the arguments of a network
+max_betas,  max_values = 2**17, 2**28      # of a schedule, of a sample
+
+def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_size(value):   return type(value) is int and value > 0
+def _is_name(value):   return isinstance(value, str) and len(value) <= max_items
+def _is_list(value, most, fits): return isinstance(value, list) and len(value) <= most and all(map(fits, value))
+def _is_betas(value):
+    return isinstance(value, dict) and [*value] == ['betas'] and _is_list(value['betas'], max_betas, _is_number)
+
+config_rules = dict(                                                  # key -> (does a value fit?, what it should be)
+    net         = (_is_name, 'a name'),
+    arguments   = (lambda v: isinstance(v, dict), 'names and values'),
+    schedule    = (lambda v: _is_name(v) or _is_betas(v), f'a name, or at most {max_betas:,} betas'),
+    target      = (_is_name, 'a name'),
+    data_std    = (_is_number, 'a number'),
+    shape       = (lambda v: v is None or _is_list(v, 8, _is_size) and math.prod(v) <= max_values, 'that of a sample'),
+    class_names = (lambda v: v is None or _is_list(v, max_number, lambda k: type(k) in (str, int)), 'a list of names'),
+    recipe      = (lambda v: isinstance(v, (dict, type(None))), 'names and values'),
+    sha256      = (_is_name, 'a checksum'),
+)
+
+def _check_arguments(values):
+    "Raises ValueError unless the arguments of a network are plain, and no larger than a network can ask for"
+    if isinstance(values, dict): values = [*values, *values.values()]
+    if values is None: return
+    if not isinstance(values, (int, float, str, list, tuple)):
+        raise ValueError(f'an argument of the network is no plain value, but a {type(values).__name__}')
+
+    size, most = (abs(values), max_number) if isinstance(values, (int, float)) else (len(values), max_items)
+    if not size <= most:
+        raise ValueError(f'in the arguments of a network, numbers go up to {max_number:,}, '
+                         f'and lists and words are no longer than {max_items:,}')
+    if isinstance(values, (list, tuple)):
+        for value in values: _check_arguments(value)
+
+def _check_config(config):
+    "Raises ValueError for a value of config.json that is of the wrong type, or too large"
+    for key, (fits, what) in config_rules.items():
+        if not fits(config[key]): raise ValueError(f'its {key} is not {what}')
+    _check_arguments(config['arguments'])
+
 # %% ../nbs/07_pretrained.ipynb #87159986
 old_layers    = dict(time='time_emb', label='class_emb', door='conv_in', middle='mid', exit='conv_out',
                      listen='emb_proj', side='shortcut', mix='proj')                  # of format 1, and their names now
 old_arguments = dict(width='emb_channels')
-config_keys   = {'format', 'net', 'arguments', 'schedule', 'target', 'data_std',
-                 'shape', 'class_names', 'recipe', 'sha256'}
 
 def _upgrade_config(config):
     "config.json of format 1 as format 2 has it. The shape, which it did not hold, follows from the data of its recipe"
@@ -166,7 +169,7 @@ def read_config(path) -> dict:
 
     try:
         if config['format'] == 1 and {'net', 'arguments'} <= config.keys(): config = _upgrade_config(config)
-        if wrong := config.keys() ^ config_keys:
+        if wrong := config.keys() ^ config_rules.keys() ^ {'format'}:
             raise ValueError(f'it has unknown or missing keys: {", ".join(sorted(wrong))}')
         _check_config(config)
         look_up(networks, config['net'], 'network')
@@ -219,7 +222,7 @@ def no_init():
     "Skip initialisation: inside, parameters of new modules have no values yet, and no random number is used up"
     with torch.random.fork_rng(devices=[]), _SkipFills(): yield
 
-# %% ../nbs/07_pretrained.ipynb #48f94fc8
+# %% ../nbs/07_pretrained.ipynb #8afee9ec
 @contextmanager
 def _limit_parameters(most):
     "Inside, a module that registers more than `most` parameters in this thread ends in a ValueError"
@@ -253,32 +256,7 @@ def _build(config, in_file):
         raise ValueError(f'{len(wrong)} tensors differ, such as {wrong[0]}: {there} in the file, {here} in the network')
     with no_init(): return build()
 
-def from_pretrained(
-    source,         # a folder that save_pretrained wrote, a stored model's name, or owner/name on the Hugging Face Hub
-    device='cpu',
-    revision=None,  # on the Hub: a branch, tag or commit
-    dtype=None,     # of the weights (default: float32 for stored half precision, else as they are)
-) -> Denoiser:      # in eval mode
-    """Load a denoiser; runs no code from the file. Raises ValueError naming the file that is damaged or not understood,
-    FileNotFoundError where there is none, RuntimeError for a newer format"""
-    folder = _find_folder(source, revision)
-    config = read_config(folder/'config.json')
-    path   = folder/'model.safetensors'
-    is_full = lambda v: v.dtype in (torch.float32, torch.float64) or not v.is_floating_point()
-    with torch.device('cpu'):                                         # whatever the default device is
-        in_file = _upgrade_weights(_tensors_in(path), config)
-        try: net = _build(config, in_file)
-        except Exception as e:                                        # a network of somebody's own may raise anything
-            raise ValueError(f'{path} does not fit {folder/"config.json"} ({_in_short(e)})') from e
-        _, tensors = read_weights(folder)
-        try:
-            net.load_state_dict({k: v if is_full(v) else v.float() for k, v in tensors.items()}, assign=True)
-            denoiser = Denoiser(net, _look_up_schedule(config['schedule']), find_target(config['target']),
-                                config['data_std'], config['shape'], config['class_names'], config['recipe'])
-        except Exception as e:
-            raise ValueError(f'{folder/"config.json"} does not fit the weights beside it ({_in_short(e)})') from e
-    return denoiser.to(device=device, dtype=dtype).eval()
-
+# %% ../nbs/07_pretrained.ipynb #11d2b0ac
 def _find_folder(source, revision):
     "The folder of a denoiser. Raises FileNotFoundError, also for a run or a checkpoint, with what to choose in it"
     if os.path.isfile(source): raise FileNotFoundError(f'{source} is a file: give the folder that it lies in')
@@ -303,6 +281,34 @@ def _download(source, revision):
     except (OSError, ValueError) as e:
         raise FileNotFoundError(f'{source} is no folder here, '
                                 f'and the Hugging Face Hub did not give it ({_in_short(e)})') from None
+
+# %% ../nbs/07_pretrained.ipynb #48f94fc8
+def from_pretrained(
+    source,         # a folder that save_pretrained wrote, a stored model's name, or owner/name on the Hugging Face Hub
+    device='cpu',
+    revision=None,  # on the Hub: a branch, tag or commit
+    dtype=None,     # of the weights (default: float32 for stored half precision, else as they are)
+) -> Denoiser:      # in eval mode
+    """Load a denoiser; runs no code from the file. Raises ValueError naming the file that is damaged or not understood,
+    FileNotFoundError where there is none, RuntimeError for a newer format"""
+    folder = _find_folder(source, revision)
+    config = read_config(folder/'config.json')
+    path   = folder/'model.safetensors'
+    is_full = lambda v: v.dtype in (torch.float32, torch.float64) or not v.is_floating_point()
+    with torch.device('cpu'):                                         # whatever the default device is
+        in_file = _upgrade_weights(_tensors_in(path), config)
+        try: net = _build(config, in_file)
+        except Exception as e:                                        # a network of somebody's own may raise anything
+            raise ValueError(f'{path} does not fit {folder/"config.json"} ({_in_short(e)})') from e
+        _, tensors = read_weights(folder)
+        try:
+            _check_class_names(net, config['class_names'])
+            net.load_state_dict({k: v if is_full(v) else v.float() for k, v in tensors.items()}, assign=True)
+            denoiser = Denoiser(net, _look_up_schedule(config['schedule']), find_target(config['target']),
+                                config['data_std'], config['shape'], config['class_names'], config['recipe'])
+        except Exception as e:
+            raise ValueError(f'{folder/"config.json"} does not fit the weights beside it ({_in_short(e)})') from e
+    return denoiser.to(device=device, dtype=dtype).eval()
 
 # %% ../nbs/07_pretrained.ipynb #d095b4e2
 def pretrained(
@@ -386,6 +392,7 @@ def _drawing(name, config):
             f'denoiser = from_pretrained({str(name)!r})\n'
             f'samples  = draw_samples(denoiser, Sampling(steps=50), 10{labels}{size})\n```')
 
+# %% ../nbs/07_pretrained.ipynb #7b4dc2ce
 def model_card(
     name, config: dict,  # what config.json says
     score=None,          # what score.json says
@@ -410,7 +417,6 @@ def model_card(
              samples and f'![samples]({samples})', _table(['', ''], lines.items()),
              recipe and _table(['recipe', ''], recipe.items()), _score_table(score), _drawing(name, config)]
     return '\n\n'.join(filter(None, parts)) + '\n'
-
 
 # %% ../nbs/07_pretrained.ipynb #fa7f0cf8
 def _write_published(denoiser, folder, name, recipe=None, class_names=None, samples=None, **card):

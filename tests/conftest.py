@@ -22,6 +22,16 @@ def python(tmp_path):
                               capture_output=True, text=True)
     return run
 
+@pytest.fixture
+def tiny_cifar10(tmp_path, monkeypatch):
+    "Makes 'cifar10' a set of 200 + 100 images, wherever it is loaded in this process; returns the folder it lies in"
+    import torchvision
+    from cifar_tiny import write_tiny_cifar10
+    folder = tmp_path/'cifar'
+    monkeypatch.setattr(torchvision.datasets, 'CIFAR10', write_tiny_cifar10(folder))
+    monkeypatch.setenv('DDPM_COURSE_DATA', str(folder))
+    return folder
+
 # ---- a browser: Debian's chromium, or the one that CHROMIUM names ----------------------------------------------------
 
 installed = map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))

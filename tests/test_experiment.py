@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,11 +17,12 @@ from accelerate.tracking import GeneralTracker
 from PIL import Image
 
 from ddpm_course import experiment
-from ddpm_course.config import Config, Sampling
+from ddpm_course.config import Config, Sampling, baseline
 from ddpm_course.core import autocast, make_grid, read_json, write_json
 from ddpm_course.data import ImageSet, datasets
 from ddpm_course.experiment import RUN_FORMAT, Experiment, ExperimentManager, RunLocked
-from ddpm_course.experiment import lock_run, read_metrics, read_run_state
+from ddpm_course.experiment import lock_run, read_metrics, read_run_state, read_starts
+from ddpm_course.pretrained import from_pretrained
 from ddpm_course.sampling import balanced_labels, draw_samples
 
 TINY = Config(dims=(16, 32), batch_size=16, steps=12)
@@ -46,12 +48,14 @@ def peace(tmp_path_factory):
 
 def weights(run): return (run.folder/f'checkpoints/step-{run.config.steps:09d}/ema/model.safetensors').read_bytes()
 
+def made(run): return {p.name for p in run.folder.iterdir() if not re.match(r'damaged-|code-|\.lock', p.name)}
+
 def losses(run): return [(e['step'], e['loss'], e['val']) for e in run.metrics()]
 
 def same(run, peace):
     "Equal in every bit, each step once, and nothing left lying about"
     assert run.state['status'] == 'done' and weights(run) == weights(peace) and losses(run) == losses(peace)
-    assert {p.name for p in run.folder.iterdir() if not p.name.startswith('damaged-')} - {'.lock'} == MADE
+    assert made(run) == MADE
     assert {p.name for p in (run.folder/'samples').iterdir()} == {p.name for p in (peace.folder/'samples').iterdir()}
     assert run.scores == peace.scores
     assert (run.folder/'metrics.jsonl').read_text().count('\n') == run.config.steps
@@ -86,7 +90,7 @@ def flip(path, at=None):
     path.write_bytes(data)
 
 def test_leaves_a_folder_that_explains_itself(peace, capsys):
-    assert {p.name for p in peace.folder.iterdir()} - {'.lock'} == MADE
+    assert made(peace) == MADE
     assert [e['step'] for e in peace.metrics()] == list(range(1, 13))
     assert [e['step'] for e in peace.metrics() if e['val']] == [4, 8, 12]
     assert {'loss', 'grad_norm', 'lr', 'images', 'seconds', 'images_per_second'} <= peace.metrics()[0].keys()
@@ -106,7 +110,7 @@ def test_ctrl_c_and_going_on(peace, tmp_path, step):
     assert run.state['status'] == 'interrupted' and run.state['error'] is None and len(run.metrics()) == step - 1
     torch.manual_seed(99)
     Experiment(TINY, tmp_path, 'run', **QUICK | dict(evaluate_every=5)).run()      # looking more often changes nothing
-    assert run.state['resumed'] == [step//4*4] and len(read_json(run.folder/'env.json')) == 2
+    assert run.state['resumed'] == [step//4*4] and len(read_starts(run.folder)) == 2
     same(run, peace)
     assert 'frechet' in run.metrics()[9] and run.metrics()[-1]['images'] == 12*16
     with (run.folder/'metrics.jsonl').open('a') as f: f.write('{"step": 13, "lo')
@@ -275,7 +279,7 @@ def test_two_managers_on_one_folder(tmp_path, capsys):
         with pytest.raises(RunLocked): one['a'].run()
     one.run_all()
     assert one.list()['status'].tolist() == ['done', 'done']
-    assert not one['a'].state['resumed'] and len(read_json(tmp_path/'b/env.json')) == 1
+    assert not one['a'].state['resumed'] and len(read_starts(tmp_path/'b')) == 1
     with pytest.raises(ValueError, match="confirm='a'"): one.delete('a', confirm='b')
     one.delete('a', confirm='a')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['b']
@@ -302,14 +306,26 @@ def test_tables_and_figures_need_no_checkpoints(peace, tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint'): manager['x'].denoiser()
     assert sorted(tmp_path.rglob('*')) == before
 
-def test_what_cannot_be_measured_is_said(tmp_path):
-    with pytest.raises(ValueError, match='more than 128 images'):
-        Experiment(TINY, tmp_path, 'run', eval_images=100).run()
-    assert 'more than 128' in Experiment(TINY, tmp_path, 'run').state['error']
-    with pytest.raises(ValueError, match='take eval_images=0'):
-        Experiment(TINY.replace(data='cifar10'), tmp_path, 'colour', eval_images=136).run()
+def test_what_cannot_be_measured_is_said_before_there_is_a_folder(tmp_path, capsys, monkeypatch):
+    with pytest.raises(ValueError, match='100 images are too few to measure'):
+        Experiment(TINY, tmp_path, 'run', eval_images=100)
     with pytest.raises(ValueError, match='eval_images is 0'):
         Experiment(TINY, tmp_path, eval_images=0, evaluate_every=4)
+
+    images, labels = torch.zeros(60, 1, 28, 28, dtype=torch.uint8), balanced_labels(60, 10)
+    few = ImageSet(images, labels, tuple('0123456789'), 'few', '')
+    monkeypatch.setitem(datasets, 'few', lambda split='train', **kwargs: few)
+    with pytest.raises(ValueError, match='--eval-images 0'):
+        Experiment(TINY.replace(data='few'), tmp_path, 'few', eval_images=512).run()
+    with pytest.raises(ValueError, match='a batch of 64 cannot be taken from 60'):
+        Experiment(TINY.replace(data='few', batch_size=64), tmp_path, 'few').run()
+    with pytest.raises(ValueError, match='must be multiples of 8'):
+        Experiment(TINY.replace(data='few', dims=(16, 16, 16)), tmp_path, 'few').run()
+    assert not list(tmp_path.iterdir())
+
+    run = Experiment(TINY.replace(data='few', steps=2), tmp_path, 'few', sampling=TWO_STEPS).run()
+    assert 'will not be measured' in capsys.readouterr().out and run.scores is None and run.state['status'] == 'done'
+    assert Experiment.open(run.folder).settings['eval_images'] == 0
 
 def test_a_run_that_is_not_measured_is_done_once(tmp_path, capsys):
     run = Experiment(TINY, tmp_path, eval_images=0, sampling=TWO_STEPS).run()
@@ -351,15 +367,19 @@ def test_missing_tracker_is_one_sentence(monkeypatch, tmp_path):
 def as_before(folder):
     "Rename what is in a run folder to what version 1 called it"
     old_fields = dict(batch_size='size', lr_schedule='learning_rate', label_dropout='drop')
-    config = {k: v for k, v in read_json(folder/'config.json').items() if k not in ('net', 'times')}
-    write_json({old_fields.get(k, k): v for k, v in config.items()}, folder/'config.json')
+    def write(values, name): (folder/name).write_text(json.dumps(values))          # without a digest
+    old_names = [k for k in baseline if k not in ('net', 'times')][:16]
+    config = {k: read_json(folder/'config.json')[k] for k in old_names}
+    write({old_fields.get(k, k): v for k, v in config.items()}, 'config.json')
 
     settings = dict(n=136, draw=2, every=4, trackers=[], sample_every=None, evaluate_every=0)
-    write_json(read_json(folder/'state.json') | dict(format=1, settings=settings), folder/'state.json')
+    state = {k: v for k, v in read_json(folder/'state.json').items() if k != 'changes'}
+    write(state | dict(format=1, settings=settings), 'state.json')
+    write(read_starts(folder), 'env.json')
 
     if (folder/'score.json').exists():
-        text = (folder/'score.json').read_text()
-        (folder/'score.json').write_text(text.replace('"frechet"', '"fid"').replace('"extractor"', '"eye"'))
+        scores = json.dumps({k: v for k, v in read_json(folder/'score.json').items() if k != 'format'})
+        (folder/'score.json').write_text(scores.replace('"frechet"', '"fid"').replace('"extractor"', '"eye"'))
 
 def test_a_run_of_the_version_before_goes_on(halfway, peace):
     as_before(halfway.folder)
@@ -409,7 +429,7 @@ def test_a_run_without_conditions(tmp_path, capsys):
     assert run.scores['settings']['conditional'] is False and 'accuracy' not in run.scores
     assert run.denoiser().class_names is None and run.name.startswith('net=UNet-classes=None-')
     with Image.open(run.folder/'samples/step-000000004.png') as grid: assert grid.size == (8*32, 4*32)
-    assert {p.name for p in run.folder.iterdir()} - {'.lock'} == MADE
+    assert made(run) == MADE
 
     run.run()
     assert 'is done' in capsys.readouterr().out
@@ -428,8 +448,6 @@ def test_images_of_any_shape_and_number_of_classes(monkeypatch, tmp_path):
     assert run.state['status'] == 'done' and run.denoiser().shape == (3, 16, 16)
     for path in run.folder.glob('samples/*.png'):
         with Image.open(path) as grid: assert grid.size == (3*20, 4*20)
-    with pytest.raises(ValueError, match='take eval_images=0'):
-        Experiment(TINY.replace(data='tiles'), tmp_path, 'measured', eval_images=136).run()
 
 def test_a_tracker_of_the_reader(monkeypatch, tmp_path):
     logged = []
@@ -486,10 +504,10 @@ def test_two_processes_speak_with_one_voice_and_one_goes_on(python, peace, tmp_p
     assert first.state['status'] == 'done' and second.state['status'] == 'failed' and len(second.metrics()) == 8
     lines = (first.folder/'metrics.jsonl').read_text().splitlines()
     assert [json.loads(line)['step'] for line in lines] == [1, 2, 3]
-    assert {p.name for p in first.folder.iterdir()} - {'.lock'} == MADE
+    assert made(first) == MADE
     manager.run_all(retry=True)
     assert second.state['status'] == 'done' and second.state['resumed'] == [8]
-    assert [start['processes'] for start in read_json(second.folder/'env.json')] == [2, 1]
+    assert [start['processes'] for start in read_starts(second.folder)] == [2, 1]
     assert [e['step'] for e in second.metrics()] == list(range(1, 13))
     assert [e['loss'] for e in second.metrics()] == pytest.approx([e['loss'] for e in peace.metrics()], rel=.01)
 
@@ -500,3 +518,90 @@ def test_every_bit_of_the_diary_counts(tmp_path):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1:])
         with pytest.warns(UserWarning, match='is damaged in line'): assert len(read_metrics(path)) < 3
     for at in range(len(whole)): assert len(experiment.parse_metrics(whole[:at])[0]) == whole[:at].count(b'\n')
+
+def test_a_diary_that_lost_lines_says_so(halfway, capsys):
+    path = halfway.folder/'metrics.jsonl'
+    path.write_text(''.join(path.read_text().splitlines(keepends=True)[:2]))
+    with pytest.warns(UserWarning, match='lacks 2 steps from 3 to 4'): halfway.run()      # 5 to 8 are in the checkpoint
+    assert [e['step'] for e in halfway.metrics()] == [1, 2, *range(5, 13)]
+    assert halfway.state['lost'] == '2 steps from 3 to 4' and 'nothing is known any more' in capsys.readouterr().out
+
+def test_going_on_in_another_way_is_written_down(peace, tmp_path):
+    shutil.copytree(peace.folder, tmp_path/'run')
+    run = Experiment.open(tmp_path/'run').extend(steps=16, lr=1e-3)
+    assert run.state['status'] == 'interrupted' and run.config.steps == 16
+    assert run.run().state['status'] == 'done' and run.state['resumed'] == [12] and run.metrics()[-1]['step'] == 16
+    assert run.state['changes'][0]['changes'] == dict(steps=[12, 16], lr=[3e-3, 1e-3])
+    assert Experiment.open(run.folder).config == TINY.replace(steps=16, lr=1e-3)
+    with pytest.raises(ValueError, match='setting that a run can change'): run.extend(target='eps')
+    with pytest.raises(ValueError, match='has done 16 steps already'): run.extend(steps=4)
+    with pytest.raises(ValueError, match='resume run --steps'):
+        Experiment(TINY.replace(steps=99), tmp_path, 'run', **QUICK).run()
+
+    branch = run.branch('other', steps=20, lr=2e-3)
+    assert branch.state['branch_of'] == 'run' and branch.state['step'] == 16 and len(branch.metrics()) == 16
+    branch.run()
+    assert branch.state['status'] == 'done' and run.metrics()[-1]['step'] == 16
+    with pytest.raises(ValueError, match='exists already'): run.branch('other')
+
+def test_one_flipped_bit_in_a_small_file_is_named(halfway):
+    for name in ('config.json', 'state.json'):
+        path = halfway.folder/name
+        whole = path.read_bytes()
+        config, state = halfway.config, {k: v for k, v in halfway.state.items()}
+        for bit in random.Random(name).sample(range(8*len(whole)), 150):
+            path.write_bytes(whole[:bit//8] + bytes([whole[bit//8] ^ 1 << bit % 8]) + whole[bit//8 + 1:])
+            try: run = Experiment.open(halfway.folder)
+            except (ValueError, RuntimeError) as e: assert name in str(e) or 'newer' in str(e), (bit, e)
+            else: assert run.config == config and run.state == state, bit
+        path.write_bytes(whole)
+
+def test_a_damaged_run_is_a_row_that_says_so(peace, tmp_path):
+    for name in 'abcde': shutil.copytree(peace.folder, tmp_path/name, ignore=shutil.ignore_patterns('checkpoints'))
+    (tmp_path/'b/state.json').write_text('null')
+    (tmp_path/'c/score.json').write_text('')
+    (tmp_path/'d/config.json').write_text((tmp_path/'d/config.json').read_text().replace('0.003', '0.002'))
+    (tmp_path/'e/metrics.jsonl').write_text('{}\n[]\n')
+    manager = ExperimentManager(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        table = manager.compare()
+    assert table['status'].to_dict() == dict(a='done', b='damaged', c='damaged', d='damaged', e='done')
+    assert 'do not have their digest' in manager.list().loc['d', 'error']
+
+def test_only_our_own_leftovers_are_swept_up(halfway):
+    ours = [halfway.folder/'.config-0123abcd.json', halfway.folder/'checkpoints/.new-0123abcd']
+    theirs = [halfway.folder/'.notes-20251231.txt', halfway.folder/'checkpoints/.new-ideas']
+    for path in ours + theirs: path.mkdir() if path.parent.name == 'checkpoints' else path.write_text('x')
+    halfway.run()
+    assert not any(p.exists() for p in ours) and all(p.exists() for p in theirs)
+
+def test_a_link_that_leads_out_is_refused(halfway, tmp_path):
+    (tmp_path/'elsewhere').write_text('mine')
+    (halfway.folder/'samples.png').symlink_to(tmp_path/'elsewhere')
+    with pytest.raises(ValueError, match='samples.png is a link that leads out'): halfway.run()
+
+def test_a_config_of_another_training_is_not_gone_on_with(halfway):
+    write_json(TINY.replace(target='eps').as_dict(), halfway.folder/'config.json', format=2)
+    with pytest.raises(ValueError, match='was trained with target v and not eps'): Experiment.open(halfway.folder).run()
+
+def test_names_do_not_change_with_a_default(monkeypatch):
+    assert experiment.run_name(Config(target='eps')) == 'target=eps'
+    monkeypatch.setitem(baseline, 'steps', 7)                    # as if another default had come since
+    assert experiment.run_name(Config(target='eps')) == 'target=eps,steps=1100'
+    assert experiment.run_name(Config(data='/home/me/my photos')).startswith('data=my-photos,steps=1100-')
+
+def test_the_best_checkpoint_can_be_drawn_from(peace):
+    best, newest = (peace.denoiser(which=which) for which in ('best', 'newest'))
+    vals = {e['step']: e['val'] for e in peace.metrics() if e['val']}
+    path = peace.folder/f'checkpoints/step-{min(vals, key=vals.get):09d}'
+    pairs = zip(best.parameters(), from_pretrained(path/'ema').parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert newest.recipe == best.recipe
+
+def test_wandb_login_counts(monkeypatch, tmp_path):
+    for name in ('WANDB_API_KEY', 'WANDB_BASE_URL'): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('NETRC', str(tmp_path/'netrc'))
+    assert not experiment.has_wandb_key()
+    (tmp_path/'netrc').write_text('machine api.wandb.ai login user password 0123\n')
+    assert experiment.has_wandb_key()

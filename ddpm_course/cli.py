@@ -30,7 +30,7 @@ def find_model(
     from ddpm_course.pretrained import from_pretrained, pretrained, stored_models
     stored_name, stored, folder = aliases.get(name, name), stored_models(), Path(name)
     if stored_name not in stored and (folder/'checkpoints').is_dir():
-        return find_run(name).denoiser(device, **({} if checkpoint == 'newest' else dict(which=checkpoint)))
+        return find_run(name).denoiser(device, checkpoint)
     if checkpoint != 'newest':
         raise ValueError(f'{name} is no run folder with several checkpoints: leave out --checkpoint')
 
@@ -423,12 +423,13 @@ class Train:
     config: conf.OmitArgPrefixes[Config] = field(default_factory=Config)
     root: str = 'runs'       # where run folders lie
     name: option(str | None, 'NAME', '(default: the preset, or what was changed)') = None   # of the run folder
-    eval_images: int = 512   # images to draw and measure at the end; 0: none
+    eval_images: option(int | None, 'IMAGES', '(default: 512, where possible)') = None   # drawn and measured; 0: none
     sampling: Sampling = field(default_factory=lambda: Sampling(steps=25))   # how they are drawn
     checkpoint_every: option(int | None, 'STEPS', '(default: a twelfth, at most 235)') = None   # between checkpoints
     trackers: option(tuple[str, ...], 'NAME …', '') = ()   # who else is told; the run folder always is
     sample_every: option(int | None, 'STEPS', '(default: with checkpoints)') = None   # between sample grids; 0: none
     evaluate_every: int = 0   # steps between measurements; 0: only at the end
+    checkpoint_minutes: option(float | None, 'MINUTES', '(default: as training has it)') = None   # a checkpoint, too
 
     @property
     def summary(self):
@@ -576,7 +577,7 @@ def names_help(command) -> str:
 ranges = dict(                        # option -> (least, largest)
     n=(1, 10**7), eval_images=(0, 10**7), repeats=(1, 10**4), batch_size=(1, 2**20), steps=(1, 10**8),
     dims=(1, 2**16), blocks=(1, 2**10), patch=(1, 2**10), image_size=(1, 2**13), channels=(1, 2**10),
-    checkpoint_every=(1, 10**8), sample_every=(0, 10**8), evaluate_every=(0, 10**8),
+    checkpoint_every=(1, 10**8), checkpoint_minutes=(0, 10**6), sample_every=(0, 10**8), evaluate_every=(0, 10**8),
     seed=(0, 2**63 - 1), lr=(0, 1e3), eta=(0, 100), variance=(0, 1), w=(-1e3, 1e3))
 
 def check_values(record, prefix=''):
@@ -709,8 +710,12 @@ def parse(words):
     if isinstance(entry, dict) and not (words and words[0].startswith(('-h', '--help', '--tyro-'))):
         asked = f'{words[0]} comes later: say first' if words else 'say'
         raise ValueError(f'{asked} which {"command" if len(path) == 1 else "preset"}, one of {", ".join(entry)}')
-    for word, following in zip(words, [*words[1:], '--']):           # to tyro, none is as good as several
-        if word in ('--class', '--trackers') and following.startswith('--'): raise ValueError(f'{word} needs a value')
+    for word, following in zip(words, [*words[1:], '--']):
+        if not word.startswith('--'): continue
+        if word.endswith('=') or following == '':
+            raise ValueError(f'{word.rstrip("=")} is empty: give it a value, or leave it out')
+        if word in ('--class', '--trackers') and following.startswith('--'):     # to tyro, none is as good as several
+            raise ValueError(f'{word} needs a value')
 
     command = ask_tyro(entry, path, words)
     check_command(command)
@@ -790,10 +795,18 @@ def notice_ctrl_c():
     finally:
         if is_ours: signal.signal(signal.SIGINT, signal.default_int_handler)
 
+def check_backend():
+    "Replace the matplotlib backend that the environment names by agg, which writes files, where its module is missing"
+    scheme, _, module = os.environ.get('MPLBACKEND', '').partition('://')
+    if scheme != 'module': return
+    try: found = importlib.util.find_spec(module)
+    except (ImportError, ValueError): found = None
+    if not found: os.environ['MPLBACKEND'] = 'agg'
+
 @contextlib.contextmanager
 def tame_surroundings():
-    "Inside, output lasts and shows ? for what the terminal lacks, warnings are lines, and figures need no screen"
-    if 'matplotlib' not in sys.modules: os.environ['MPLBACKEND'] = 'agg'
+    "Inside, output lasts and shows ? for what the terminal lacks, warnings are lines, and figures have a backend"
+    check_backend()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError): stream.reconfigure(errors='replace')
 

@@ -22,8 +22,9 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from . import core
-from .core import (Registry, atomic_write, counter_uniform, look_up, map_tensors, nicknames, normalise_name,
-                              pick_arguments, progress, read_json, rng, take_samples, writable_folder, write_json)
+from .core import (Registry, atomic_write, counter_uniform, look_up, map_tensors, nicknames,
+                              normalise_name, pick_arguments, print0, progress, read_json, rng, take_samples,
+                              writable_folder, write_json)
 
 # %% ../nbs/01_data.ipynb #f7a364f1
 def parse_idx(raw: bytes) -> np.ndarray:
@@ -578,8 +579,9 @@ def image_folder(
 
     labels = listing.labels and torch.tensor([k for i, k in enumerate(listing.labels) if i not in bad], device='cpu')
     classes = f' of {len(listing.class_names)} classes' if listing.class_names else ''
-    print0(f'{printable(path.resolve().name)}: {len(images):,} {split or "train and test"} images{classes} from {title}')
-    return ImageSet(images, labels, listing.class_names, printable(path.resolve().name), title)
+    name = printable(path.resolve().name)
+    print0(f'{name}: {len(images):,} {split or "train and test"} images{classes} from {title}')
+    return ImageSet(images, labels, listing.class_names, name, title)
 
 def _check_folder_request(size, channels, split, test_share):
     "Raises ValueError for arguments of `image_folder` out of range"

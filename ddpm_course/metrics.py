@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .core import (atomic_write, autocast, check_floating, check_name, device_of, normalise_name,
-                              pick_device, pick_precision, progress, quarantine, read_json, rng, sha256, to_spec,
-                              to_uint8, writable_folder, write_json)
+                              pick_device, pick_precision, print0, progress, quarantine, read_json, rng, sha256,
+                              to_spec, to_uint8, writable_folder, write_json)
 from .data import (ImageSet, as_float, batches, cache_folder, datasets, fashion_mnist_files, load_data,
                               mnist_files, to_float)
-from .pretrained import read_frozen
+from .pretrained import no_init, read_frozen
 from .sampling import (Clipped, _as_conditions, _wrappers, balanced_labels, ddim, draw_samples, dtype_of,
                                   generate, num_classes, samplers, wrapper_settings)
 
@@ -171,7 +171,7 @@ def load_classifier(
     row = frozen_row(name)
     if data is not None: return train_classifier(data, **row.recipe)
 
-    with torch.device('meta'): net = Classifier(row.shape[0], len(row.class_names))    # shapes alone
+    with torch.device('meta'), no_init(): net = Classifier(row.shape[0], len(row.class_names))    # shapes alone
     net.load_state_dict(read_frozen(row.folder, 'model.safetensors', row.weights), assign=True)
     return net.eval()
 
@@ -1035,14 +1035,15 @@ def _own_extractor(net, digest, train, device) -> FeatureExtractor:
 def _make_own_reference(folder, train, test, device):
     "Train the feature network of own data, measure real images, and write both to `folder`; reference.json comes last"
     labelled, folder = has_labels(train), writable_folder(folder)
-    print(f'{train.name}: a feature network is trained and real images are measured, once for these data')
+    print0(f'{train.name}: a feature network is trained and real images are measured, once for these data')
     few_test, pool = _draw_images(test, MAX_IMAGES, 'test'), _draw_images(train, MAX_IMAGES, 'train')
     net, right = train_own_network(train, few_test, device)
     weights = safetensors.torch.save({k: v.cpu().contiguous() for k, v in net.state_dict().items()})
     with atomic_write(folder/'model.safetensors') as temporary: temporary.write_bytes(weights)
 
     chance, task = (1/len(train.class_names), 'labels') if labelled else (.25, 'quarter turns')
-    print(f'{train.name}: the feature network finds the {task} of {right:.1%} of the test images (chance {chance:.0%})')
+    print0(f'{train.name}: the feature network finds the {task} of {right:.1%} of the test images '
+           f'(chance {chance:.0%})')
     if right < 1.5*chance: warnings.warn(f'the feature network of {train.name} learnt little: trust no number of it')
 
     ns, balanced = _own_draws(pool)
@@ -1064,7 +1065,7 @@ def _read_own_reference(folder, train, device) -> Reference | None:
         if sha256(raw) != about.get(kind): raise ValueError(f'{folder/file} is missing or damaged')
         tensors.append(safetensors.torch.load(raw))
 
-    with torch.device('meta'): net = Classifier(**about['arguments'])
+    with torch.device('meta'), no_init(): net = Classifier(**about['arguments'])
     net.load_state_dict(tensors[0], assign=True)
     extractor = _own_extractor(net, about['weights'], train, device)
     return as_reference(tensors[1], train.name, extractor, about['balanced'])

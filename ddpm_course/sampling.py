@@ -67,7 +67,7 @@ def times(
         raise ValueError(f'n is a number of steps, a whole number of at least 1, not {n}')
     if not 0 < start <= 1:
         raise ValueError(f'sampling starts at a time in (0, 1], not at {start}')
-    return start*torch.linspace(1, 0, int(n) + 1, dtype=torch.float64)**power
+    return start*torch.linspace(1, 0, int(n) + 1, dtype=torch.float64, device='cpu')**power
 
 # %% ../nbs/05_sampling.ipynb #fb74a2a1
 def transitions(
@@ -77,7 +77,7 @@ def transitions(
 ):
     """Transitions of a sampler along `ts`: a list of (t, s, level at t, level at s), times and levels in float64.
     Raises ValueError for times that do not descend, a schedule that is not noisier at later times, and NaN in x"""
-    ts = torch.as_tensor(ts.detach().cpu() if torch.is_tensor(ts) else ts, dtype=torch.float64)
+    ts = torch.as_tensor(ts.detach() if torch.is_tensor(ts) else ts, dtype=torch.float64, device='cpu')
     if ts.dim() != 1 or len(ts) < 2 or not (ts.diff() < 0).all() or ts[0] > 1 or ts[-1] < 0:
         raise ValueError('a sampler walks down at least two times in [0, 1], each below the one before: see times(n)')
     if not x.isfinite().all():
@@ -214,7 +214,7 @@ def _is_image(shape): return len(shape) == 3 and shape[0] in (1, 3)
 
 def _as_conditions(c, n):
     "Conditions for n samples: a number is for all of them. Raises ValueError unless there are n, one each"
-    if _is_numbers(c): c = torch.as_tensor(c)
+    if _is_numbers(c): c = torch.as_tensor(c, device='cpu')
     def for_all(v):
         v = v.expand(n) if v.dim() == 0 else v
         if len(v) != n: raise ValueError(f'{n} images need {n} conditions, one each, and there are {len(v)}')
@@ -310,12 +310,12 @@ def quadratic_spacing(schedule, n):
 def _spaced_in(schedule, n, f, inverse, ratio_min):
     "n+1 times: the noise-to-signal ratio r = sigma/alpha goes down evenly in f(r) to `ratio_min`, and then to t = 0"
     levels = schedule(last_time(schedule)), schedule(0.)
-    first, last = [torch.as_tensor(level.sigma/level.alpha, dtype=torch.float64) for level in levels]
+    first, last = [torch.as_tensor(level.sigma/level.alpha, dtype=torch.float64, device='cpu') for level in levels]
     n_ratios = n + 1 if last > 0 else n                 # `ve` ends at a ratio above 0, and needs no further step
-    steps  = torch.linspace(0, 1, n_ratios, dtype=torch.float64)
+    steps  = torch.linspace(0, 1, n_ratios, dtype=torch.float64, device='cpu')
     ratios = inverse(torch.lerp(f(first), f(last.clamp(min=ratio_min)), steps))
 
-    ts = torch.cat([time_at(schedule, -2*ratios.log()), torch.zeros(n + 1 - n_ratios).double()])
+    ts = torch.cat([time_at(schedule, -2*ratios.log()), steps.new_zeros(n + 1 - n_ratios)])
     ts[0], ts[-1] = last_time(schedule), 0.             # exactly, whatever rounding did
     return ts
 
@@ -413,4 +413,4 @@ def num_classes(denoise) -> int | None:
 
 def balanced_labels(n, num_classes) -> Tensor:
     "Labels (n,), int64: the classes in turn, so that each comes equally often"
-    return torch.arange(n) % num_classes
+    return torch.arange(n, device='cpu') % num_classes

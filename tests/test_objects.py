@@ -105,7 +105,7 @@ def test_muon_takes_a_closure_and_is_prepared():
         net, x, y = problem()
         opt = Muon(net.parameters(), lr=1e-2)
         if way == 'prepared': net, opt = Accelerator(cpu=True).prepare(net, opt)
-        def closure():
+        def closure(net=net, opt=opt, x=x, y=y):
             opt.zero_grad()
             loss = (net(x) - y).square().mean()
             loss.backward()

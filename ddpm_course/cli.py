@@ -425,7 +425,7 @@ class Train:
     name: option(str | None, 'NAME', '(default: the preset, or what was changed)') = None   # of the run folder
     eval_images: option(int | None, 'IMAGES', '(default: 512, where possible)') = None   # drawn and measured; 0: none
     sampling: Sampling = field(default_factory=lambda: Sampling(steps=25))   # how they are drawn
-    checkpoint_every: option(int | None, 'STEPS', '(default: a twelfth, at most 235)') = None   # between checkpoints
+    checkpoint_every: option(int | None, 'STEPS', '(default: a twelfth of the run)') = None   # between checkpoints
     trackers: option(tuple[str, ...], 'NAME …', '') = ()   # who else is told; the run folder always is
     sample_every: option(int | None, 'STEPS', '(default: with checkpoints)') = None   # between sample grids; 0: none
     evaluate_every: int = 0   # steps between measurements; 0: only at the end
@@ -442,7 +442,11 @@ class Train:
         from ddpm_course.experiment import Experiment
         preset   = next((name for name, config in presets.items() if config == self.config), None)
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Experiment(**settings | dict(name=self.name or preset))
+
+        # A model to start from may be called as elsewhere on the command line: by its short name, or as a run.
+        source = aliases.get(self.config.init_from, self.config.init_from)
+        if source and not Path(source).exists() and (Path(self.root)/source).is_dir(): source = f'{self.root}/{source}'
+        return Experiment(**settings | dict(name=self.name or preset, config=self.config.replace(init_from=source)))
 
     def check(self):
         "Raises ValueError for settings that make no sense"
@@ -628,8 +632,11 @@ def error_sentence(
 
     found = ((re.fullmatch(pattern, message), words) for pattern, words in tyro_messages)
     said  = next((m.expand(words) for m, words in found if m), message)
-    meant = next((m[1] for part in more if (m := re.match(r'Perhaps you meant: +(-\S+)', part))), None)
-    if meant: return f'{said}: did you mean {meant}?'
+    asked = re.search(r'--[\w.-]+', message)
+    meant = [option for part in more if 'Perhaps you meant' in part for option in re.findall(r'--[\w.-]+', part)]
+    if asked and meant:
+        nearest = max(meant, key=lambda option: difflib.SequenceMatcher(None, asked[0], option).ratio())
+        return f'{said}: did you mean {nearest}?'
     return f'{said}: `{program} --help` lists all' if message.startswith('Unrecognized') else said
 
 # %% ../nbs/90_cli.ipynb #d58e0b2d
@@ -683,9 +690,10 @@ def find_command(words):
         word = find_word(words[0], entry, 'command' if len(path) == 1 else 'preset')
         entry, path, words = entry[word], [*path, word], words[1:]
 
-    for file in files:                                               # with a preset, or in its place
-        base  = Train() if isinstance(entry, dict) else entry
-        entry = dataclasses.replace(base, config=read_settings(file, base.config))
+    # Settings without a preset change the default ones.
+    given = files or words and words[0].startswith('--') and not words[0].startswith(('--help', '--tyro-'))
+    if path[1:] == ['train'] and given: entry = Train()
+    for file in files: entry = dataclasses.replace(entry, config=read_settings(file, entry.config))
     return path, entry, words
 
 def ask_tyro(entry, path, words):

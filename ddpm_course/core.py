@@ -215,7 +215,8 @@ def show_images(
 
     # The figure, wide enough for the row labels.
     label_width = .08*max(map(len, map(str, rows or [''])))
-    figsize = size*cols + label_width, size*n_rows*h/w + .3*bool(title) + .2*bool(titles)
+    width   = max(size*cols + label_width, .08*len(title or ''))
+    figsize = width, size*n_rows*h/w + .3*bool(title) + .2*bool(titles)
     fig, ax = plt.subplots(figsize=figsize, layout='constrained')
     ax.imshow(picture, interpolation='nearest'); ax.axis('off')
 

@@ -29,7 +29,8 @@ from .core import read_json, save_figure, save_gif, save_image_grid, seal, sha25
 from .core import world_size, writable_folder, write_json
 from .metrics import check_measurable, find_reference, frozen, frozen_name, metrics_from_images
 from .metrics import read_scores, upgrade_scores
-from .pipeline import build_denoiser, hardware, load_sets, loss_figure, prepare_training, write_scores
+from .pipeline import build_denoiser, hardware, init_weights, load_sets, loss_figure, prepare_training
+from .pipeline import write_scores
 from .pretrained import from_pretrained, read_config
 from .sampling import balanced_labels, check_sampling, draw_samples, num_classes
 from .training import Checkpoints, check_checkpoint, process_timeout
@@ -344,8 +345,9 @@ def register_run(folder, config: Config, **settings) -> Path:
 
 # %% ../nbs/12_experiment.ipynb #a84c1727
 def grid_columns(denoiser) -> int:
-    "Images per row of a grid: a column for each class, 8 without classes, at most 20"
-    return min(num_classes(denoiser) or 8, 20)
+    "Images per row of a grid: a column for each class, or several where they are few; 8 without classes, at most 20"
+    count = num_classes(denoiser) or 1
+    return count*(8//count) if count < 8 else min(count, 20)
 
 def balanced_samples(denoiser, sampling, n, frames=None):
     "(n images drawn as `sampling` says, their labels: the classes in turn; None for a denoiser without classes)"
@@ -598,7 +600,8 @@ def summary(run) -> str:
 def save_run_figures(run, denoiser, images):
     "samples.png with the first images, loss.png with the curve, and reverse.gif with the way from noise to images"
     cols   = grid_columns(denoiser)
-    titles = denoiser.class_names if cols == len(denoiser.class_names or ()) else None
+    names  = list(denoiser.class_names or ())
+    titles = names*(cols//len(names)) if names and cols % len(names) == 0 else None
     title  = f'drawn from noise in {sampling_words(run.sampling)}'
     save_figure(show_images(images[:8*cols], titles, cols=cols, title=title), run.folder/'samples.png')
     save_figure(loss_figure([SimpleNamespace(**entry) for entry in run.metrics()]), run.folder/'loss.png')
@@ -652,7 +655,8 @@ def run_experiment(run):
         run.config.check()
         sets = load_sets(run.config)
         batches_fit(run.config, sets)
-        build_denoiser(run.config, sets[0].images.shape[1:], sets[0].class_names)
+        untrained = build_denoiser(run.config, sets[0].images.shape[1:], sets[0].class_names)
+        if run.config.init_from: init_weights(untrained, run.config.init_from)
         run.settings['eval_images'] = images_to_measure(run, sets)
         done = on_main_process(lambda: start_run(run, stack))
 

@@ -100,7 +100,7 @@ NOT_UNDERSTOOD = [
     ('train mnist --target v --schedule ve',  'choose the target'),
     ('',                            'say which command, one of train'),
     ('train',                       'say which preset, one of quickstart'),
-    ('train --steps 3',             '--steps comes later: say first which preset'),
+    ('train --step 3',              'did you mean --steps?'),
     ('sample --n',                  '--n needs a value'),
     ('sample --n 4 5',              'not understood: 5'),
     ('sample --class --n 4',        '--class needs a value'),

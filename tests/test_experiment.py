@@ -447,7 +447,7 @@ def test_images_of_any_shape_and_number_of_classes(monkeypatch, tmp_path):
     run = Experiment(TINY.replace(data='tiles', steps=2), tmp_path, 'run', **UNMEASURED | dict(sample_every=1)).run()
     assert run.state['status'] == 'done' and run.denoiser().shape == (3, 16, 16)
     for path in run.folder.glob('samples/*.png'):
-        with Image.open(path) as grid: assert grid.size == (3*20, 4*20)
+        with Image.open(path) as grid: assert grid.size == (6*20, 4*20)
 
 def test_a_tracker_of_the_reader(monkeypatch, tmp_path):
     logged = []

@@ -1,6 +1,8 @@
 "What pip installs, and what is in it."
 import ast
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,9 @@ import zipfile
 from configparser import ConfigParser
 
 import pytest
+from PIL import Image, ImageDraw
+
+from ddpm_course.cli import main
 
 def settings(root):
     config = ConfigParser(delimiters=['='])
@@ -63,6 +68,45 @@ def test_readme_code_works_outside_the_repository(site, python, root, tmp_path):
                   PYTHONPATH=str(site), XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert str(site) in done.stdout and done.stdout.split()[-1] == '4'
+
+def draw_photos(folder, n=60):
+    "Small pictures of two classes"
+    for k, name in enumerate(('round', 'square')):
+        (folder/name).mkdir(parents=True)
+        for i in range(n//2):
+            picture = Image.new('RGB', (40, 36), (10*k, 5*i, 40))
+            draw = ImageDraw.Draw(picture)
+            (draw.rectangle if k else draw.ellipse)((4 + i % 5, 6, 20 + i % 9, 24), fill=(250, 200 - i, 90*k))
+            picture.save(folder/name/f'{i}.{"png" if i % 2 else "jpg"}')
+
+def test_readme_commands_for_own_pictures(root, tmp_path, monkeypatch, capsys):
+    "Each line of the section, with fewer steps and images"
+    section = (root/'README.md').read_text().split('## Your own pictures')[1].split('\n## ')[0]
+    lines = re.search(r'^~~~sh\n(.*?)^~~~', section, re.M | re.S)[1].splitlines()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    for name in ('photos', 'more'): draw_photos(tmp_path/'path/to'/name)
+
+    small = ' --batch-size 8 --dims 8 16 --eval-images 0 --sampling.steps 2'
+    for line in lines:
+        words = line.partition('#')[0].replace('5000', '3').replace('20000', '5').strip()
+        if ' train ' in words: words += small + (' --steps 3' if '--steps' not in words else '')
+        if ' sample ' in words: words += ' --steps 2'
+        code = main(shlex.split(words)[1:])
+        said = capsys.readouterr()
+        if ' evaluate ' in words: assert code == 1 and 'takes at least 256 training' in said.err, said.err
+        else: assert code == 0, (words, said.err)
+    assert {p.name for p in (tmp_path/'runs').iterdir()} == {'photos', 'tuned'} and (tmp_path/'grid.png').exists()
+    assert json.loads((tmp_path/'runs/photos/state.json').read_text())['changes'][0]['changes']['steps'] == [3, 5]
+
+def test_readme_code_for_own_pictures(root, python, tmp_path):
+    section = (root/'README.md').read_text().split('## Your own pictures')[1].split('\n## ')[0]
+    code = re.search(r'^```python\n(.*?)^```', section, re.M | re.S)[1]
+    draw_photos(tmp_path/'path/to/photos', 80)
+    for old, new in (('5000', '2'), ('photos, 64', 'photos, 8'), ('steps=50', 'steps=2')): code = code.replace(old, new)
+    code += 'print(images.shape)'
+    done = python('-c', code, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path/'cache'))
+    assert done.returncode == 0 and 'torch.Size([16, 3, 64, 64])' in done.stdout, done.stderr
 
 def test_installed_wheel_says_what_it_lacks(site, python, tmp_path):
     site = shutil.copytree(site, tmp_path/'site', ignore=shutil.ignore_patterns('_data'))

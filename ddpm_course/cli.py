@@ -5,7 +5,7 @@ __all__ = ['aliases', 'find_model', 'find_run', 'commands', 'run_words', 'main']
 
 # %% ../nbs/90_cli.ipynb #8ee15f08
 try:
-    import contextlib, dataclasses, importlib, importlib.util, inspect, io, json, os, re, shlex, shutil
+    import contextlib, dataclasses, difflib, importlib, importlib.util, inspect, io, json, os, re, shlex, shutil
     import signal, sys, textwrap, threading, time, traceback, warnings
     from dataclasses import dataclass, field
     from pathlib import Path

@@ -14,7 +14,7 @@ try:
     import tyro
     from tyro import conf
 
-    from ddpm_course.config import Config, Record, Sampling, old_names, presets, tables, validate
+    from ddpm_course.config import Config, Record, Sampling, baseline, old_names, presets, tables, validate
 except KeyboardInterrupt: raise SystemExit(130) from None            # `python -m ddpm_course.cli`, before its main
 
 # %% ../nbs/90_cli.ipynb #2ee66432
@@ -664,6 +664,7 @@ def read_settings(path, config) -> Config:
     values = {name: value for name, value in read_json(path).items() if name != 'format'}      # of the file
     try:
         Config.from_dict(values)
+        if config == Config(): config = Config(**baseline)           # a setting may be younger than the file
         return config.replace(**{old_names.get(name, name): value for name, value in values.items()})
     except (ValueError, TypeError) as e:
         raise ValueError(f'{path} holds no settings of a training: {e}') from None

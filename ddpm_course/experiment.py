@@ -349,10 +349,10 @@ def grid_columns(denoiser) -> int:
     count = num_classes(denoiser) or 1
     return count*(8//count) if count < 8 else min(count, 20)
 
-def balanced_samples(denoiser, sampling, n, frames=None):
+def balanced_samples(denoiser, sampling, n, frames=None, labels_for=balanced_labels):
     "(n images drawn as `sampling` says, their labels: the classes in turn; None for a denoiser without classes)"
     classes = num_classes(denoiser)
-    labels  = balanced_labels(n, classes) if classes else None
+    labels  = labels_for(n, classes) if classes else None
     with autocast(device_of(denoiser)):
         return draw_samples(denoiser, sampling, n, labels, frames=frames), labels
 
@@ -380,10 +380,12 @@ def reference_of(run):
 
 def score_run(run, denoiser):
     "(Scores of as many images as the settings say, the images)"
-    images, labels = balanced_samples(denoiser, run.sampling, run.settings['eval_images'])
+    reference = reference_of(run)
+    images, labels = balanced_samples(denoiser, run.sampling, run.settings['eval_images'],
+                                      labels_for=reference.typical_labels)      # as many of each class as real ones
     precision = str(pick_precision(device_of(denoiser))).removeprefix('torch.')
     settings  = run.sampling.as_dict() | dict(conditional=labels is not None, precision=precision)
-    return metrics_from_images(images, reference_of(run), labels, seed=run.sampling.seed, settings=settings), images
+    return metrics_from_images(images, reference, labels, seed=run.sampling.seed, settings=settings), images
 
 def write_grid(denoiser, run, step):
     "samples/step-….png: four rows of images from the same noise each time; returns the picture"

@@ -846,7 +846,10 @@ def main(
     "Run one command line: the program `ddpm-course`"
     try:
         with tame_surroundings(), notice_ctrl_c() as pressed:
-            try: return run_words(sys.argv[1:] if words is None else words)
+            try:
+                code = run_words(sys.argv[1:] if words is None else words)
+                if pressed: raise KeyboardInterrupt                  # an import may have swallowed it
+                return code
             except Exception as e:
                 if pressed: raise KeyboardInterrupt from e
                 if os.environ.get('DDPM_COURSE_DEBUG'): traceback.print_exc()

@@ -10,6 +10,8 @@ import time
 import pytest
 from PIL import Image
 
+from ddpm_course.experiment import read_starts
+
 TINY = '--dims 16 32 --batch-size 16 --eval-images 136 --sampling.steps 2'.split()
 MADE = ['checkpoints', 'config.json', 'env.json', 'loss.png', 'metrics.jsonl', 'reverse.gif', 'samples', 'samples.png',
         'score.json', 'state.json']
@@ -42,7 +44,7 @@ def begin(root, tmp_path, name, steps):
 def test_writes_pictures_and_numbers(python, tmp_path):
     done = train(python, 'made', 4)
     made = tmp_path/'runs/made'
-    assert sorted(p.name for p in made.iterdir() if not p.name.startswith('.')) == MADE
+    assert sorted(p.name for p in made.iterdir() if not p.name.startswith(('.', 'code-'))) == MADE
     score = json.loads((made/'score.json').read_text())['scores'][0]
     assert score['n'] == 136 and score['frechet'] > score['floor'] > 0 and 'fashion_mnist' in score['against']
     assert [entry['step'] for entry in metrics(made)] == [1, 2, 3, 4]
@@ -76,10 +78,10 @@ def test_two_processes_speak_with_one_voice_and_finish_what_one_began(python, ro
     said = 'Going on from step', 'train images', 'times the floor', 'Next:'
     assert [done.stdout.count(words) for words in said] == [1, 1, 1, 1], done.stdout
     made = tmp_path/'runs/made'
-    assert [start['processes'] for start in json.loads((made/'env.json').read_text())] == [1, 2]
+    assert [start['processes'] for start in read_starts(made)] == [1, 2]
     assert [entry['step'] for entry in metrics(made)] == [*range(1, 41)]
     assert len(json.loads((made/'state.json').read_text())['resumed']) == 1
-    assert sorted(p.name for p in made.iterdir() if not p.name.startswith('.')) == MADE
+    assert sorted(p.name for p in made.iterdir() if not p.name.startswith(('.', 'code-'))) == MADE
 
 @pytest.mark.parametrize('module, more', [('cli', ['train', 'quickstart', '--root', 'file']), ('toy', ['file/made'])])
 def test_target_that_cannot_be_written(python, tmp_path, module, more):

@@ -194,12 +194,15 @@ class Config(Record):
         if not self.data: raise ValueError('data names a data set or a folder of pictures, and is empty')
         _check_names(self, load=False)
 
-    def check(self):
+    def check(
+        self,
+        data=True,  # must the data be there, too? Not for a run that is only looked at
+    ):
         "As for `Record`; also raises ValueError for what does not go together, such as the target v on the schedule ve"
         super().check()
         from ddpm_course.data import check_dataset                   # late: they import torch
         from ddpm_course.denoiser import check_target, find_target
-        check_dataset(self.data, self.image_size, self.channels)
+        if data: check_dataset(self.data, self.image_size, self.channels)
         check_target(find_target(self.target), self.look_up('schedule'))
         if 'lr' in getattr(self.look_up('optimizer'), 'keywords', {}):
             raise ValueError(f'lr is a setting of its own: leave it out of optimizer={self.optimizer!r}')

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -450,6 +451,28 @@ def check_format(found, known, path):
     if found > known:
         raise RuntimeError(f'{path} was written by a newer ddpm_course (format {found}, and this one reads {known}): '
                            'install that one, or choose another folder')
+
+# %% ../nbs/00_core.ipynb #0baf3972
+@contextmanager
+def file_lock(
+    path,         # of the lock file; its folder is there
+    timeout=-1,   # seconds to wait for another process (-1: for ever)
+    waiting=None, # what to say when another process has it, and we wait
+):
+    "File lock (flock): no other process can hold it inside. Raises filelock.Timeout, and OSError where there are none"
+    lock = FileLock(path)
+    try:
+        try: lock.acquire(timeout=min(.2, timeout) if timeout >= 0 else .2)
+        except Timeout:
+            if waiting: print0(waiting)
+            lock.acquire(timeout=timeout)
+    except Timeout: raise
+    except (OSError, NotImplementedError) as e:
+        reason = getattr(e, 'strerror', None) or e
+        raise OSError(f'{path} cannot be locked ({reason}): choose a folder on another file system') from None
+
+    try: yield
+    finally: lock.release()
 
 # %% ../nbs/00_core.ipynb #af83ec8a
 nicknames = dict(fmnist='fashion_mnist', fashion='fashion_mnist', fashionmnist='fashion_mnist', digits='mnist',

@@ -10,7 +10,7 @@ __all__ = ['fashion_mnist_files', 'mnist_files', 'datasets', 'augmentations', 'p
 import difflib, gzip, hashlib, itertools, math, mmap, operator, os, shutil, stat, sys, tempfile, warnings, zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from filelock import FileLock, Timeout
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from . import core
-from .core import (Registry, atomic_write, counter_uniform, look_up, map_tensors, nicknames,
+from .core import (Registry, atomic_write, counter_uniform, file_lock, look_up, map_tensors, nicknames,
                               normalise_name, pick_arguments, print0, progress, read_json, rng, take_samples,
                               writable_folder, write_json)
 
@@ -490,16 +489,7 @@ def open_decoded(index_path, state):
 
 FOLDER_FORMAT = 1
 
-@contextmanager
-def lock_with_message(path, what):
-    "Hold a lock file; say so once when another process holds it, and wait"
-    lock = FileLock(path)
-    try: lock.acquire(timeout=.2)
-    except Timeout:
-        print0(f'waiting for another process that is {what}')
-        lock.acquire()
-    try: yield
-    finally: lock.release()
+
 
 # %% ../nbs/01_data.ipynb #511409d1
 def decode_cached(
@@ -515,7 +505,8 @@ def decode_cached(
     try: writable_folder(place)
     except OSError as e:
         raise OSError(f'{e} with XDG_CACHE_HOME, or keep the pictures in memory with cache=False') from None
-    with lock_with_message(place/f'{name}.lock', f'reading the pictures in {printable(folder)}'):
+    busy = f'waiting for another process that is reading the pictures in {printable(folder)}'
+    with file_lock(place/f'{name}.lock', waiting=busy):
         if found := open_decoded(index_path, state): return found             # made while we waited
         for left in place.glob(f'.{name}*'): left.unlink()                    # by a process that was killed
 

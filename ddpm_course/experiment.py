@@ -18,12 +18,13 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from .config import CONFIG_FORMAT, Config, Sampling, baseline
-from .core import Registry, atomic_write, autocast, check_name, device_of, is_main_process, look_up
+from .core import Registry, atomic_write, autocast, check_name, device_of, file_lock, is_main_process
+from .core import look_up
 from .core import make_grid, moving_average, pick_device, pick_precision, print0, progress, quarantine
 from .core import read_json, save_figure, save_gif, save_image_grid, seal, sha256, show_images, unseal
 from .core import world_size, writable_folder, write_json
@@ -103,20 +104,17 @@ def is_locked(folder) -> bool:
     "Does a process hold the lock of this run?"
     if not (lock := Path(folder)/'.lock').exists(): return False
     try:
-        with FileLock(lock, timeout=0): return False
+        with file_lock(lock, timeout=0): return False
     except Timeout: return True
     except OSError: return False                     # a folder that may only be read
 
 @contextlib.contextmanager
 def lock_run(folder):
     "Lock of a run folder: no other process can have it inside. Raises RunLocked"
-    lock = FileLock(writable_folder(folder)/'.lock', timeout=1)      # `is_locked` holds it no longer than that
-    try: lock.acquire()
-    except Timeout: raise RunLocked(f'another process is at work on {folder}') from None
-    except OSError as e:
-        reason = e.strerror or e
-        raise OSError(f'{folder} cannot be locked ({reason}): choose a folder on another file system') from None
-    with lock: yield
+    with contextlib.ExitStack() as stack:
+        try: stack.enter_context(file_lock(writable_folder(folder)/'.lock', timeout=1))     # `is_locked` is shorter
+        except Timeout: raise RunLocked(f'another process is at work on {folder}') from None
+        yield
 
 # %% ../nbs/12_experiment.ipynb #2d137104
 def on_main_process(f):
@@ -330,7 +328,7 @@ def register_run(folder, config: Config, **settings) -> Path:
     if not (folder/'config.json').exists():
         results = 'metrics.jsonl', 'checkpoints', 'score.json'
         if any((folder/name).exists() for name in results): read_run_config(folder)          # says what is missing
-        with FileLock(writable_folder(folder)/'.lock', timeout=10):
+        with file_lock(writable_folder(folder)/'.lock', timeout=10):
             if not (folder/'config.json').exists():
                 write_run_state(folder, read_run_state(folder) | dict(steps=config.steps, added=utc_now(),
                                                                       settings=settings))
@@ -525,13 +523,14 @@ def train_and_log(run, done, sets):
 # %% ../nbs/12_experiment.ipynb #270d361d
 def is_complete(run) -> bool:
     "Is the run trained, and drawn and measured as its settings ask?"
-    try: state, config = read_run_state(run.folder), read_run_config(run.folder)
-    except (OSError, ValueError): return False                         # a start will say what is wrong
-    if state['status'] != 'done' or 'sampling' not in state['settings'] or config != run.config: return False
+    try:
+        state, config = read_run_state(run.folder), read_run_config(run.folder)
+        if state['status'] != 'done' or 'sampling' not in state['settings'] or config != run.config: return False
+        same_drawn = Sampling.from_dict(state['settings']['sampling']) == run.sampling
+    except (OSError, ValueError, TypeError): return False              # a start will say what is wrong
 
     n = state['settings'].get('eval_images')
     same_images = run.settings['eval_images'] in (None, n)
-    same_drawn  = Sampling.from_dict(state['settings']['sampling']) == run.sampling
     return same_images and same_drawn and (n == 0 or (run.folder/'score.json').exists())
 
 def remove_leftovers(folder):
@@ -596,7 +595,8 @@ def summary(run) -> str:
     "The score of a run in a sentence"
     s = run.scores
     if not s: return 'It was not measured.'
-    return (f'Fréchet distance {s["frechet"]:.3f}, {s["ratio"]:.1f} times the floor of {s["floor"]:.3f} '
+    times = f'{s["ratio"]:.1f} times ' if s.get('ratio') else 'beside '
+    return (f'Fréchet distance {s["frechet"]:.3f}, {times}the floor of {s["floor"]:.3f} '
             f'({s["n"]:,} images against {s["against"]}).')
 
 def save_run_figures(run, denoiser, images):
@@ -688,7 +688,7 @@ class Experiment:
         checkpoint_minutes=None,    # a checkpoint after so many, too (default: as `train` has it)
     ):
         self.config, self.sampling = config or Config(), sampling or Sampling(steps=25)
-        self.config.check()
+        self.config.check(data=False)                       # a run may be looked at where its data are not
         check_sampling(self.sampling)
         self.name   = name or run_name(self.config)
         self.folder = Path(root)/self.name

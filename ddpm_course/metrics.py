@@ -21,13 +21,12 @@ from typing import NamedTuple
 import safetensors.torch
 import torch
 from einops import rearrange
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .core import (atomic_write, autocast, check_floating, check_name, device_of, normalise_name,
-                              pick_device, pick_precision, print0, progress, quarantine, read_json, rng, sha256,
-                              to_spec, to_uint8, writable_folder, write_json)
+from .core import (atomic_write, autocast, check_floating, check_name, device_of, file_lock,
+                              normalise_name, pick_device, pick_precision, print0, progress, quarantine, read_json,
+                              rng, sha256, to_spec, to_uint8, writable_folder, write_json)
 from .data import (ImageSet, as_float, batches, cache_folder, datasets, fashion_mnist_files, load_data,
                               mnist_files, to_float)
 from .pretrained import no_init, read_frozen
@@ -1091,7 +1090,8 @@ def own_reference(
     except ValueError: found = None                                            # dealt with once nobody else is at it
     if found is not None: return found
 
-    with FileLock(writable_folder(folder.parent)/f'.{folder.name}.lock'):
+    busy = f'waiting for another process that is making the reference of {train.name}'
+    with file_lock(writable_folder(folder.parent)/f'.{folder.name}.lock', waiting=busy):
         try: found = _read_own_reference(folder, train, device)
         except ValueError as e: quarantine(folder, e)
         if found is None: _make_own_reference(folder, train, test, device)

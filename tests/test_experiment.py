@@ -1,4 +1,5 @@
 "Runs and queues of runs: what they leave, and what damage, kills, full disks and each other do to them."
+import errno
 import json
 import os
 import random
@@ -605,3 +606,24 @@ def test_wandb_login_counts(monkeypatch, tmp_path):
     assert not experiment.has_wandb_key()
     (tmp_path/'netrc').write_text('machine api.wandb.ai login user password 0123\n')
     assert experiment.has_wandb_key()
+
+@pytest.mark.parametrize('error', [OSError(errno.ENOLCK, 'No locks available'), NotImplementedError('no flock here')])
+def test_a_file_system_without_locks_is_one_sentence(monkeypatch, tmp_path, error):
+    def acquire(self, *args, **kwargs): raise error
+    monkeypatch.setattr('filelock.FileLock.acquire', acquire)
+    with pytest.raises(OSError, match='cannot be locked .*choose a folder on another file system'):
+        Experiment(TINY, tmp_path, 'run', **UNMEASURED).run()
+    assert not experiment.is_locked(tmp_path/'run')
+
+def test_a_machine_that_shows_nothing_of_itself(monkeypatch):
+    def closed(*args, **kwargs): raise PermissionError('/proc/stat')
+    monkeypatch.setattr(experiment.psutil, 'cpu_percent', closed)
+    assert 'memory' not in experiment.resource_usage()
+
+def test_no_print_can_fail_a_run(python, tmp_path):
+    script = ('from ddpm_course.config import Config, Sampling\nfrom ddpm_course.experiment import Experiment\n'
+              'Experiment(Config(dims=(8, 16), batch_size=8, steps=2), "läufe-ж", "run", eval_images=0, '
+              'sampling=Sampling(steps=2)).run()')
+    done = python('-c', script, cwd=tmp_path, PYTHONIOENCODING='ascii')
+    assert done.returncode == 0, done.stderr
+    assert 'l?ufe-?' in done.stdout and Experiment.open(tmp_path/'läufe-ж/run').state['status'] == 'done'

@@ -68,3 +68,14 @@ def test_grey_pictures_without_classes_all_the_way(tmp_path, monkeypatch, capsys
     assert 'secret-place' not in ''.join(api.files.values()) and '16×16 grey' in api.files['README.md']
     assert torch.equal(from_pretrained(run.folder/'checkpoints/step-000000003/ema').net.conv_in.weight,
                        run.denoiser().net.conv_in.weight)
+
+def test_a_run_is_looked_at_and_drawn_from_where_its_pictures_are_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path/'cache'))
+    draw(tmp_path/'shapes', 60, labelled=True)
+    config = Config(data=str(tmp_path/'shapes'), image_size=16, dims=(8, 16), batch_size=8, steps=2)
+    run = Experiment(config, tmp_path/'runs', 'run', eval_images=0, **QUICK).run()
+    (tmp_path/'shapes').rename(tmp_path/'elsewhere')
+    assert main(['compare', '--root', str(tmp_path/'runs')]) == 0 and 'done' in capsys.readouterr().out
+    assert main(['sample', '--model', str(run.folder), '--n', '2', '--steps', '2', '--out', str(tmp_path/'x.png')]) == 0
+    assert main(['resume', str(run.folder), '--steps', '4']) == 1
+    assert 'is not a folder' in capsys.readouterr().err and run.state['step'] == 2

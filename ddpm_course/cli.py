@@ -735,6 +735,7 @@ def import_source(source):
     "Run a file of Python, or import a module. Raises ImportError with one sentence"
     path = Path(source)
     is_file = path.suffix == '.py'
+    if is_file and not path.is_file(): raise ImportError(f'there is no file {source} to import')
     sys.path.append(str(path.resolve().parent if is_file else Path.cwd()))      # for what lies beside it
     try:
         if is_file:

@@ -201,3 +201,28 @@ def test_a_batch_of_another_form_is_one_sentence(batch, said):
     opt = torch.optim.SGD(denoiser.parameters(), .1)
     with pytest.raises(ValueError, match=said) as e: next(train(denoiser, itertools.repeat(batch), opt, 3))
     assert '\n' not in str(e.value)
+
+# --- checkpoints by the clock
+
+def test_checkpoints_come_by_the_clock_too(data, tmp_path, monkeypatch):
+    from ddpm_course import training
+    from ddpm_course.training import Checkpoints, Saver
+    denoiser = small()
+    opt   = torch.optim.SGD(denoiser.parameters(), 1e-3)
+    saved = Checkpoints(tmp_path, keep=9)
+    list(train(denoiser, partial(batches, data, 6), opt, 24, checkpoints=saved, checkpoint_every=1000,
+               checkpoint_minutes=1e-9, validate=lambda d: .5))
+    assert [int(path.name[5:]) for path in saved.all()] == [1, 10, 20, 24]          # where losses are read
+    states = [training.read_checkpoint_state(path) for path in saved.all()]
+    assert [state['val'] for state in states] == [None, None, None, .5]             # by the clock: no validation
+    assert [log['step'] for log in states[2]['logs']] == list(range(11, 21))
+
+    # By default after fifty times as long as the last one took, and not before a minute is over.
+    now = [0.]
+    monkeypatch.setattr(training.time, 'monotonic', lambda: now[0])
+    saver = Saver(SimpleNamespace(num_processes=1), {}, None, saved, 1000, None, dict(steps=10**6))
+    for cost, wait in ((0., 60), (.5, 60), (3., 150)):
+        saver.cost, now[0] = cost, wait - 1
+        assert not saver.is_time()
+        now[0] = wait
+        assert saver.is_time()

@@ -387,13 +387,17 @@ def find_run(
     "Open a run. Raises FileNotFoundError or ValueError when there is none, with the nearest name that there is"
     from ddpm_course.experiment import Experiment, ExperimentManager
     path = Path(name)
-    is_name = path.name == str(name) != '..'                # such as quick; ./quick, quick/ and /runs/quick are paths
+    name = str(name).rstrip('/') if (Path(root)/name).is_dir() and not path.is_dir() else str(name)     # from a Tab
+    is_name = path.name == name != '..'                     # such as quick; ./quick, quick/ and /runs/quick are paths
     is_run  = is_name and (Path(root)/name).is_dir()
-    if path.is_dir() and not is_run: return Experiment.open(path.resolve() if path.name in ('', '..') else path)
+    if path.is_dir() and not is_run:
+        if not any((path/file).exists() for file in ('config.json', 'state.json', 'checkpoints', 'metrics.jsonl')):
+            raise FileNotFoundError(f'{name} is a folder, and no run')
+        return Experiment.open(path.resolve() if path.name in ('', '..') else path)
 
-    runs = ExperimentManager(root)
-    if not runs.runs: raise FileNotFoundError(f'there is no run {name}, neither here nor in {root}')
-    return runs[name]
+    manager = ExperimentManager(root)
+    if not any(manager.scan()): raise FileNotFoundError(f'there is no run {name}, neither here nor in {root}')
+    return manager[name]
 
 # %% ../nbs/90_cli.ipynb #d9b12531
 imports = []        # what `--import` has loaded: a command that is printed loads it, too
@@ -459,7 +463,7 @@ def open_runs(root):
     "ExperimentManager of a folder with runs. Raises FileNotFoundError where there are none"
     from ddpm_course.experiment import ExperimentManager
     manager = ExperimentManager(root)
-    if manager.runs: return manager
+    if any(manager.scan()): return manager
     raise FileNotFoundError(f'there are no runs in {root}: `ddpm-course train quickstart` makes one')
 
 @dataclass(frozen=True)
@@ -524,7 +528,7 @@ class Compare:
         from ddpm_course.core import save_figure
         from ddpm_course.experiment import ExperimentManager
         manager = ExperimentManager(self.root) if self.runs else open_runs(self.root)
-        runs = [find_run(name, self.root) for name in self.runs] or manager.runs
+        runs = [find_run(name, self.root) for name in dict.fromkeys(self.runs)] or None     # None: damaged ones, too
         if self.curves: save_figure(manager.curves(runs=runs), self.curves)
         table = manager.compare(runs)
         return json.loads(table.reset_index().to_json(orient='records')), str(table)

@@ -422,7 +422,8 @@ def _parse_json(path):
 def read_json(
     path,
     format=None,  # the newest format of such files that this version knows (None: they have none)
-) -> dict:        # with `format`, its number is in it: 0 for a file from before there were numbers
+    oldest=0,     # the oldest that there was: a file without a number is of format 0, or damaged
+) -> dict:        # with `format`, its number is in it
     """Plain values from a JSON file that `write_json` wrote, without their digest. Raises FileNotFoundError,
     ValueError naming a damaged file, RuntimeError for a newer format"""
     path = Path(path)
@@ -433,6 +434,7 @@ def read_json(
 
         found = values.setdefault('format', 0)
         if type(found) is not int: raise ValueError(f'its format is {found!r}, and not a number')
+        if found < oldest: raise ValueError('it has lost its format')
         if found == format and 'digest' not in record: raise ValueError('it has lost its digest')
     except ValueError as e:
         raise ValueError(f'{path} is damaged ({e})') from None

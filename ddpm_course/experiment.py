@@ -5,7 +5,7 @@ __all__ = ['trackers', 'read_metrics', 'RunLocked', 'environment', 'Experiment',
 
 # %% ../nbs/12_experiment.ipynb #d6711d1b
 import contextlib, importlib.metadata, importlib.util, io, itertools, json, netrc, os, platform, re, secrets, shutil
-import subprocess, time, warnings
+import subprocess, time, warnings, zlib
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +30,7 @@ from .core import read_json, save_figure, save_gif, save_image_grid, seal, sha25
 from .core import world_size, writable_folder, write_json
 from .metrics import check_measurable, find_reference, frozen, frozen_name, metrics_from_images
 from .metrics import read_scores, upgrade_scores
-from .pipeline import build_denoiser, hardware, init_weights, load_sets, loss_figure, prepare_training
-from .pipeline import write_scores
+from .pipeline import hardware, load_sets, loss_figure, prepare_training, write_scores
 from .pretrained import from_pretrained, read_config
 from .sampling import balanced_labels, check_sampling, draw_samples, num_classes
 from .training import Checkpoints, check_checkpoint, process_timeout
@@ -46,8 +45,14 @@ def decode_line(line: bytes) -> dict:
     entry = json.loads(line)
     if not isinstance(entry, dict) or not entry.keys() & {'digest', 'crc'}:
         raise ValueError('it has no digest')
-    entry = {k: v for k, v in unseal(entry).items() if k != 'crc'}                     # earlier versions had a CRC
-    if type(entry.get('step')) is not int: raise ValueError('it does not say its step')
+    entry = unseal(entry)
+    if 'crc' in entry:                                                                  # of an earlier version
+        crc = entry.pop('crc')
+        if crc != f'{zlib.crc32(json.dumps(entry).encode()):08x}': raise ValueError('it does not have its checksum')
+
+    step, numbers = entry.get('step'), [entry[k] for k in ('loss', 'seconds') if k in entry]
+    if type(step) is not int or not 0 < step < 2**63: raise ValueError('it does not say its step')
+    if not all(isinstance(v, (int, float)) for v in numbers): raise ValueError('its loss or time is no number')
     return dict(val=None) | entry
 
 # %% ../nbs/12_experiment.ipynb #30ac79fd
@@ -59,7 +64,7 @@ def parse_metrics(data: bytes):
         try:
             entry = decode_line(line)
             entries[entry['step']] = entry
-        except ValueError: damaged.append(i)
+        except (ValueError, RecursionError): damaged.append(i)
     return [entries[step] for step in sorted(entries)], damaged
 
 def damage_message(path, damaged) -> str: return f'{path} is damaged in line {", ".join(map(str, damaged))}'
@@ -73,6 +78,7 @@ def missing_steps(entries, last) -> str:
 # %% ../nbs/12_experiment.ipynb #8b27e0d5
 def read_metrics(path) -> list[dict]:
     "The entries of metrics.jsonl, each step once; damaged lines are named in a warning"
+    if Path(path).is_dir(): raise ValueError(f'{path} is damaged (it is a folder)')
     entries, damaged = parse_metrics(Path(path).read_bytes()) if Path(path).exists() else ([], [])
     if damaged: warnings.warn(f'{damage_message(path, damaged)}: what was there is left out')
     return [upgrade_scores(entry) for entry in entries]
@@ -277,7 +283,10 @@ def upgrade_settings(settings: dict) -> dict:
 def read_run_config(folder) -> Config:
     "The Config of a run folder. Raises FileNotFoundError or ValueError naming what is wrong"
     path = Path(folder)/'config.json'
-    try: return Config.from_dict(read_json(path, format=CONFIG_FORMAT))
+    try:
+        values = read_json(path, format=CONFIG_FORMAT)
+        if not {'data', 'target', 'steps'} <= values.keys(): raise ValueError('it has lost its settings')
+        return Config.from_dict(values)
     except FileNotFoundError:
         raise FileNotFoundError(f'{folder} has no config.json: bring it back (each of its checkpoints holds it, '
                                 'as "recipe" in ema/config.json), or choose another name') from None
@@ -290,7 +299,7 @@ def read_run_state(folder) -> dict:
     Raises ValueError when it is damaged, RuntimeError when it is of a newer version"""
     path  = Path(folder)/'state.json'
     state = dict(status='waiting', step=0, resumed=[], error=None, settings={}, changes=[])
-    try: state |= read_json(path, format=RUN_FORMAT)
+    try: state |= read_json(path, format=RUN_FORMAT, oldest=1)
     except (FileNotFoundError, NotADirectoryError): return state
 
     kinds = dict(status=str, step=int, resumed=list, settings=dict, changes=list)
@@ -330,9 +339,9 @@ def register_run(folder, config: Config, **settings) -> Path:
         if any((folder/name).exists() for name in results): read_run_config(folder)          # says what is missing
         with file_lock(writable_folder(folder)/'.lock', timeout=10):
             if not (folder/'config.json').exists():
-                write_run_state(folder, read_run_state(folder) | dict(steps=config.steps, added=utc_now(),
-                                                                      settings=settings))
+                state = read_run_state(folder) | dict(steps=config.steps, added=utc_now(), settings=settings)
                 write_json(config.as_dict(), folder/'config.json', format=CONFIG_FORMAT)
+                write_run_state(folder, state)
 
     if differences := read_run_config(folder).differences(config):
         way = 'choose another name, or delete it'
@@ -546,25 +555,28 @@ def check_links(folder):
         if path.is_symlink() and not path.resolve().is_relative_to(home):
             raise ValueError(f'{path} is a link that leads out of the run: put the file itself there, or delete it')
 
-def check_recipe(run, newest):
-    "Raises ValueError when a checkpoint was trained in a way that the run cannot go on from; says what has changed"
+def check_recipe(run, newest) -> dict:
+    """What has changed since a checkpoint: setting -> (then, now). Raises ValueError when it was trained in a way that
+    the run cannot go on from"""
     recipe = read_config(newest/'ema/config.json')['recipe']
     differences = Config.from_dict(recipe).differences(run.config)
     if wrong := {k: v for k, v in differences.items() if k not in EXTENDABLE}:
         raise ValueError(f'{newest} was trained with {_in_words(wrong)}: bring back its config.json, '
                          'or begin a run of another name')
-    if differences: print0(f'From here on with other settings: {_in_words(differences)}.')
+    return differences
 
-def record_start(run, state, done):
-    "Add an entry to env.json, and set the status to running"
+def record_start(run, state, done, changes):
+    "Add an entry to env.json, set the status to running, and note what the run goes on with in another way"
     starts  = read_or_quarantine(lambda: read_starts(run.folder), run.folder/'env.json', [])
     precision = None if run.config.precision == 'auto' else run.config.precision
     entry   = environment(world_size(), precision) | dict(diff=save_diff(run.folder))
     write_json(dict(starts=starts + [entry]), run.folder/'env.json', format=RUN_FORMAT)
 
     resumed = state['resumed'] + [done]*bool(starts)
+    noted   = [entry for entry in state.get('changes', []) if entry['step'] < done]      # others did not come that far
+    if changes: noted.append(dict(step=done, at=utc_now(), changes=changes))
     update_state(run, status='running', step=done, steps=run.config.steps, resumed=resumed, error=None,
-                 settings=run.settings)
+                 settings=run.settings, changes=noted)
 
 def start_run(run, stack) -> int:
     "Lock a run folder and put it in order; returns the number of steps done"
@@ -581,9 +593,10 @@ def start_run(run, stack) -> int:
     # Back to the newest checkpoint that is whole.
     newest = Checkpoints(folder/'checkpoints').newest()
     done   = int(newest.name[5:]) if newest else 0
-    if newest: check_recipe(run, newest)
+    changes = check_recipe(run, newest) if newest else {}
     truncate_metrics(folder/'metrics.jsonl', done)
-    record_start(run, state, done)
+    record_start(run, state, done, changes)
+    if changes: print0(f'From here on with other settings: {_in_words(changes)}.')
 
     begins = f'Going on from step {done:,} of' if done else 'Training'
     print0(f'{begins} {config.steps:,} steps of {config.batch_size} images in {folder}; '
@@ -645,6 +658,17 @@ def batches_fit(config, sets):
         raise ValueError(f'a batch of {config.batch_size} cannot be shared by {processes} processes: '
                          f'choose a multiple of {processes}')
 
+def check_parts(run, sets):
+    "Raises ValueError for settings that fail only when they are used: everything is made, and an image is drawn"
+    for spec in run.settings['trackers']:
+        if (package := spec.partition('(')[0]) in ('tensorboard', 'wandb', 'trackio'): require_tracker(package)
+    try:
+        untrained, _, _ = prepare_training(run.config, sets=sets)                           # takes no step
+        for p in (0., .5, 1.): run.config.look_up('lr_schedule')(p)
+        balanced_samples(untrained, run.sampling.replace(steps=2), 1)
+    except (TypeError, ArithmeticError, RuntimeError) as e:
+        raise ValueError(f'these settings cannot be used ({type(e).__name__}: {e})') from e
+
 def error_line(e) -> str: return ' '.join(f'{type(e).__name__}: {e}'.split())[:500]
 
 def run_experiment(run):
@@ -657,8 +681,7 @@ def run_experiment(run):
         run.config.check()
         sets = load_sets(run.config)
         batches_fit(run.config, sets)
-        untrained = build_denoiser(run.config, sets[0].images.shape[1:], sets[0].class_names)
-        if run.config.init_from: init_weights(untrained, run.config.init_from)
+        check_parts(run, sets)
         run.settings['eval_images'] = images_to_measure(run, sets)
         done = on_main_process(lambda: start_run(run, stack))
 
@@ -779,39 +802,37 @@ def changed_config(run, changes) -> Config:
     for name in changes: check_name(name, EXTENDABLE, 'setting that a run can change')
     config = read_run_config(run.folder).replace(**{k: v for k, v in changes.items() if v is not None}).check()
     done   = max((int(p.name[5:]) for p in Checkpoints(run.folder/'checkpoints').all()), default=0)
-    if config.steps < done:
-        raise ValueError(f'{run.folder} has done {done:,} steps already: choose more than {config.steps:,}')
+    if config.steps <= done:
+        raise ValueError(f'{run.folder} has done {done:,} steps, and {config.steps:,} leave nothing to train: '
+                         'give more steps')
     return config
 
 def extend_run(run, changes):
     "Write changes of a config into a run folder. Raises ValueError as `changed_config`, RunLocked when it is locked"
     with lock_run(run.folder):
-        before, config = read_run_config(run.folder), changed_config(run, changes)
-        if not (differences := before.differences(config)): return
-        state = read_run_state(run.folder)
-        entry = dict(step=state['step'], at=utc_now(), changes=differences)
-        status = 'interrupted' if state['status'] == 'done' and config.steps > before.steps else state['status']
-        write_run_state(run.folder, state | dict(status=status, steps=config.steps, changes=state['changes'] + [entry]))
+        config, state = changed_config(run, changes), read_run_state(run.folder)
+        state |= dict(status='interrupted' if state['status'] == 'done' else state['status'], steps=config.steps)
+        write_run_state(run.folder, state)
         write_json(config.as_dict(), run.folder/'config.json', format=CONFIG_FORMAT)
 
 def branch_run(run, name, changes):
     "Copy the newest checkpoint of a run into a new one. Raises ValueError as `changed_config`, and for a name in use"
-    new = Experiment(changed_config(run, changes), run.folder.parent, name).folder
+    config = changed_config(run, changes)
+    new = Experiment(config, run.folder.parent, name).folder
     if new.exists(): raise ValueError(f'{new} exists already: choose another name')
     newest = Checkpoints(run.folder/'checkpoints').newest()
     if newest is None: raise FileNotFoundError(f'{run.folder} has no checkpoint to branch from: run it first')
 
     # Under a hidden name first: half a copy is none.
-    hidden, step = new.with_name(f'.branch-{secrets.token_hex(4)}'), int(newest.name[5:])
+    hidden, step = new.with_name(f'.branch-{name}'), int(newest.name[5:])
+    shutil.rmtree(hidden, ignore_errors=True)                          # of a process that was killed
     try:
         shutil.copytree(newest, hidden/'checkpoints'/newest.name)
         if (run.folder/'metrics.jsonl').exists(): shutil.copy(run.folder/'metrics.jsonl', hidden)
         truncate_metrics(hidden/'metrics.jsonl', step)
-        config = changed_config(run, changes)
-        entry  = dict(step=step, at=utc_now(), changes=read_run_config(run.folder).differences(config))
         write_run_state(hidden, read_run_state(hidden) | dict(
-            status='interrupted', step=step, steps=config.steps, added=utc_now(), changes=[entry],
-            branch_of=run.name, settings=read_run_state(run.folder)['settings']))
+            status='interrupted', step=step, steps=config.steps, added=utc_now(), branch_of=run.name,
+            settings=read_run_state(run.folder)['settings']))
         write_json(config.as_dict(), hidden/'config.json', format=CONFIG_FORMAT)
         hidden.rename(new)
     finally: shutil.rmtree(hidden, ignore_errors=True)
@@ -836,13 +857,18 @@ def run_results(run) -> dict:
     except (OSError, ValueError, RuntimeError) as e:
         warnings.warn(str(e))
         return dict(status='damaged')
+    if state['status'] == 'done' and (entries[-1]['step'] if entries else 0) < state['step']:
+        warnings.warn(f'{run.folder/"metrics.jsonl"} is damaged: it ends before step {state["step"]}')
+        return dict(status='damaged')
 
     results = dict(status=state['status'], step=state['step'])
+    changed = dict.fromkeys(name for change in state['changes'] for name in change['changes'])
+    if changed: results['changed'] = ', '.join(changed)
     if entries:
         last = entries[-max(1, len(entries)//20):]
-        vals = [e['val'] for e in entries if e['val'] is not None]
-        results |= dict(step=last[-1]['step'], seconds=last[-1]['seconds'], loss=sum(e['loss'] for e in last)/len(last),
-                        val=vals[-1] if vals else None)
+        vals, losses = [e['val'] for e in entries if e['val'] is not None], [e['loss'] for e in last if 'loss' in e]
+        results |= dict(step=last[-1]['step'], seconds=last[-1].get('seconds'), val=vals[-1] if vals else None,
+                        loss=sum(losses)/len(losses) if losses else None)
 
     return results | {k: v for k, v in scores.items() if isinstance(v, (int, float))}
 
@@ -852,7 +878,7 @@ LOWER_IS_BETTER = 'frechet', 'kid', 'val', 'loss', 'ratio', 'seconds'     # the 
 def comparison_table(runs, metrics=DEFAULT_METRICS, damaged=()) -> Table:
     "One row per run: the fields that vary, its status, and the metrics that any run has; and a row per damaged one"
     fields, results = varying_fields(runs), [run_results(r) for r in runs]
-    columns = ['status'] + [m for m in metrics if any(values.get(m) is not None for values in results)]
+    columns = ['status'] + [m for m in ('changed', *metrics) if any(values.get(m) is not None for values in results)]
 
     rows = []
     for run, values in zip(runs, results):
@@ -877,7 +903,7 @@ def plot_curves(runs, x='step', y='loss', smooth=20) -> plt.Figure:
     fields  = varying_fields(runs)
     fig, ax = plt.subplots(figsize=(7, 2.8), layout='constrained')
     for run in runs:
-        points = [(e[x], e[y]) for e in run.metrics() if e.get(y) is not None]
+        points = [(e[x], e[y]) for e in run.metrics() if e.get(x) is not None and e.get(y) is not None]
         if not points: continue
         xs, ys = np.array(points, float).T
         width  = max(1, len(ys)//smooth)
@@ -944,7 +970,9 @@ class ExperimentManager:
 
     def __getitem__(self, name) -> Experiment:
         "A run by its name"
-        return Experiment.open(self.root/check_name(name, [r.name for r in self.runs], 'run'), **self.settings)
+        runs, damaged = self.scan()
+        if name in damaged: raise ValueError(damaged[name])
+        return Experiment.open(self.root/check_name(name, [r.name for r in runs], 'run'), **self.settings)
 
     def add(self, config=None, name=None, **changes):
         "Put a run into the queue; the same one twice is one. Raises ValueError when there is another with its name"

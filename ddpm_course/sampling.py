@@ -239,7 +239,7 @@ def generate(
     init=None,          # (n, *shape), clean: they get noise up to the first of `ts`, and sampling starts there
     clamp=None,         # clamp the result to [-1, 1]? (default: only images, that is 1 or 3 channels, height, width)
     **kwargs,           # for the sampler: eta, variance, …
-) -> Tensor:            # (n, *shape), float32 on the CPU
+) -> Tensor:            # (n, *shape), float32 on the CPU; float64 of a denoiser in float64
     "Draw n samples; the batch size does not change them. Raises ValueError when n, c, shape or init make no sense"
     if init is not None and ts is None:
         raise ValueError('init needs ts: the first of them says how much noise it gets, as in ts=times(30, start=.6)')

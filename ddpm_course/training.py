@@ -336,7 +336,7 @@ def read_checkpoint_state(path) -> dict:
     "What state.json of a checkpoint says. Raises ValueError when it is damaged, RuntimeError for a newer format"
     path = Path(path)/'state.json'
     try:
-        state = read_json(path, CHECKPOINT_FORMAT)
+        state = read_json(path, CHECKPOINT_FORMAT, oldest=1)
         return _upgrade_state(state) if state['format'] == 1 else state
     except (FileNotFoundError, KeyError, TypeError) as e:
         raise ValueError(f'{path} is damaged ({type(e).__name__}: {e})') from None
@@ -574,6 +574,7 @@ def _check_batch(batch, denoiser):
         raise ValueError(f'a batch is (x0, c), and this one has {len(batch)} parts: put all conditions into one dict')
 
     x0, c = batch
+    classes = getattr(unwrap(denoiser.net), 'num_classes', None)
     for v in (x0, *(c.values() if isinstance(c, dict) else c if isinstance(c, (tuple, list)) else [c])):
         if not (torch.is_tensor(v) or v is None or isinstance(v, (dict, tuple, list))) or x0 is None:
             raise ValueError('a batch (x0, c) is made of tensors, or tuples and dicts of them, '
@@ -583,7 +584,14 @@ def _check_batch(batch, denoiser):
     if c is None and denoiser.null is not None:
         raise ValueError('this network takes a condition, and the stream gives no labels: give (x0, labels)')
 
-    classes = getattr(unwrap(denoiser.net), 'num_classes', None)
+    if not len(x0): raise ValueError('the stream gives a batch without images')
+    if classes and c is not None and not torch.is_tensor(c):
+        raise ValueError(f'this network takes labels, a tensor (b,), and the stream gives a {type(c).__name__}')
+    def check(v):
+        if not v.dim() or len(v) != len(x0):
+            raise ValueError(f'{len(x0)} images need as many conditions, and there are {tuple(v.shape)}')
+    map_tensors(check, c)
+
     is_labels = classes and torch.is_tensor(c) and c.dim() == 1 and not c.is_floating_point()
     if is_labels and checks_values() and len(c) and (c.min() < 0 or c.max() >= classes):
         raise ValueError(f'labels lie in 0 to {classes - 1} for {classes} classes, '
@@ -679,6 +687,7 @@ def train(
     FloatingPointError for a NaN loss, ValueError for a stream or checkpoint that does not fit, OSError: no room"""
     accelerator = make_accelerator(accelerator)
     _check_counts(steps=steps, accumulate=accumulate, checkpoint_every=checkpoint_every, read_every=read_every)
+    _check_settings(clip, label_dropout, precision)
     gradient_step = GradientStep(accelerator, opt, loss, weight, clip, accumulate, precision)
     with prepared(denoiser, accelerator, compile, activation_checkpointing) as unwrapped:
         saver = Saver(accelerator, _parts(unwrapped, opt, ema, accelerator.device), validate, checkpoints,
@@ -709,7 +718,16 @@ def _parts(denoiser, opt, ema, device):
 
 def _check_counts(**counts):
     for name, number in counts.items():
-        if number < 1: raise ValueError(f'{name} is at least 1, not {number}')
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f'{name} is a whole number, at least 1, not {number!r}')
+
+def _check_settings(clip, label_dropout, precision):
+    if clip is not None and not clip > 0:
+        raise ValueError(f'clip is a norm above 0, or None for any, not {clip!r}')
+    if not 0 <= label_dropout <= 1:
+        raise ValueError(f'label_dropout is a probability, not {label_dropout!r}')
+    if precision not in (None, torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f'precision is torch.float32, torch.bfloat16 or torch.float16, not {precision!r}')
 
 class Saver:
     "Validation losses and checkpoints, by steps and by the clock, in the main process; the others wait"

@@ -596,7 +596,8 @@ def start_run(run, stack) -> int:
     changes = check_recipe(run, newest) if newest else {}
     truncate_metrics(folder/'metrics.jsonl', done)
     record_start(run, state, done, changes)
-    if changes: print0(f'From here on with other settings: {_in_words(changes)}.')
+    words = ', '.join(f'{name} {now} (before {then})' for name, (then, now) in changes.items())
+    if changes: print0(f'From here on with other settings: {words}.')
 
     begins = f'Going on from step {done:,} of' if done else 'Training'
     print0(f'{begins} {config.steps:,} steps of {config.batch_size} images in {folder}; '

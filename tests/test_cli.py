@@ -144,7 +144,7 @@ NOT_DONE = [
     ('sample --model nothing --out new/x.png', "there is no model 'nothing'"),
     ('resume nothing',              'there is no run nothing'),
     ('compare',                     'there are no runs in runs'),
-    ('sample --import nothing.py',  'nothing.py could not be imported'),
+    ('sample --import nothing.py',  'there is no file nothing.py'),
     ('models --import no.module',   'no.module could not be imported'),
 ]
 

@@ -535,7 +535,8 @@ def test_going_on_in_another_way_is_written_down(peace, tmp_path):
     assert run.state['changes'][0]['changes'] == dict(steps=[12, 16], lr=[3e-3, 1e-3])
     assert Experiment.open(run.folder).config == TINY.replace(steps=16, lr=1e-3)
     with pytest.raises(ValueError, match='setting that a run can change'): run.extend(target='eps')
-    with pytest.raises(ValueError, match='has done 16 steps already'): run.extend(steps=4)
+    with pytest.raises(ValueError, match='has done 16 steps, and 4 leave nothing'): run.extend(steps=4)
+    with pytest.raises(ValueError, match='give more steps'): run.extend(lr=.1)         # it would never be trained so
     with pytest.raises(ValueError, match='resume run --steps'):
         Experiment(TINY.replace(steps=99), tmp_path, 'run', **QUICK).run()
 
@@ -543,7 +544,7 @@ def test_going_on_in_another_way_is_written_down(peace, tmp_path):
     assert branch.state['branch_of'] == 'run' and branch.state['step'] == 16 and len(branch.metrics()) == 16
     branch.run()
     assert branch.state['status'] == 'done' and run.metrics()[-1]['step'] == 16
-    with pytest.raises(ValueError, match='exists already'): run.branch('other')
+    with pytest.raises(ValueError, match='exists already'): run.branch('other', steps=30)
 
 def test_one_flipped_bit_in_a_small_file_is_named(halfway):
     for name in ('config.json', 'state.json'):
@@ -567,7 +568,7 @@ def test_a_damaged_run_is_a_row_that_says_so(peace, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         table = manager.compare()
-    assert table['status'].to_dict() == dict(a='done', b='damaged', c='damaged', d='damaged', e='done')
+    assert table['status'].to_dict() == dict(a='done', **dict.fromkeys('bcde', 'damaged'))
     assert 'do not have their digest' in manager.list().loc['d', 'error']
 
 def test_only_our_own_leftovers_are_swept_up(halfway):
@@ -627,3 +628,39 @@ def test_no_print_can_fail_a_run(python, tmp_path):
     done = python('-c', script, cwd=tmp_path, PYTHONIOENCODING='ascii')
     assert done.returncode == 0, done.stderr
     assert 'l?ufe-?' in done.stdout and Experiment.open(tmp_path/'läufe-ж/run').state['status'] == 'done'
+
+@pytest.mark.parametrize('name', ['config.json', 'state.json'])
+def test_an_empty_record_is_not_an_old_one(halfway, name):
+    (halfway.folder/name).write_text('{}')
+    with pytest.raises(ValueError, match=f'{name} .*has lost its'): Experiment.open(halfway.folder)
+    with pytest.raises(ValueError, match=f'{name} '): ExperimentManager(halfway.folder.parent)['run']
+
+@pytest.mark.parametrize('harm', ['', '{"step": 4}', '['*50_000 + ']'*50_000, '\0'*500])
+def test_a_run_that_lost_its_results_is_no_result(peace, tmp_path, harm):
+    for name in 'ab': shutil.copytree(peace.folder, tmp_path/name, ignore=shutil.ignore_patterns('checkpoints'))
+    (tmp_path/'a/metrics.jsonl').write_text(harm and harm + '\n')
+    manager = ExperimentManager(tmp_path)
+    with pytest.warns(UserWarning, match='a/metrics.jsonl is damaged'):
+        assert manager.compare()['status'].to_dict() == dict(a='damaged', b='done')
+        assert len(manager.curves().axes[0].lines) == 1
+    line = experiment.encode_line(dict(step=12, loss='x'))
+    with pytest.raises(ValueError, match='no number'): experiment.decode_line(line.encode())
+
+def test_killed_while_it_is_extended(halfway, monkeypatch):
+    def kill(*args, **kwargs): raise SystemExit
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, 'write_json', lambda values, path, **kwargs: (
+            kill() if path.name == 'config.json' else write_json(values, path, **kwargs)))
+        with pytest.raises(SystemExit): halfway.extend(steps=14, lr=1e-3)
+    run = Experiment.open(halfway.folder)
+    assert run.config == TINY and run.state['changes'] == []
+    run.extend(steps=14, lr=1e-3).run()
+    assert [entry['step'] for entry in run.state['changes']] == [8] and run.metrics()[-1]['step'] == 14
+
+def test_what_fails_only_when_it_is_used_fails_before_there_is_a_folder(tmp_path):
+    cases = ((TINY.replace(optimizer='adamw(foreach=True)'), TWO_STEPS),
+             (TINY.replace(lr_schedule='linear(hold=1)'), TWO_STEPS),
+             (TINY, Sampling('ddim(eta=-1)', steps=2)), (TINY, TWO_STEPS.replace(spacing='karras(rho=0)')))
+    for config, sampling in cases:
+        with pytest.raises(ValueError): Experiment(config, tmp_path, 'run', eval_images=0, sampling=sampling).run()
+    assert not list(tmp_path.iterdir())

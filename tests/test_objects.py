@@ -195,7 +195,10 @@ IMAGES, LABELS = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
     ((IMAGES, LABELS.numpy()), 'the stream gives a ndarray'), ((IMAGES.numpy(), LABELS), 'the stream gives a ndarray'),
     ((IMAGES,), 'this one has 1 parts'), ((None, LABELS), 'the stream gives a NoneType'),
     ((IMAGES, torch.eye(3)[LABELS]), 'one label for each'), ((IMAGES, LABELS + 3), 'labels lie in 0 to 2'),
-    ((IMAGES, LABELS - 1), 'labels lie in 0 to 2'), ((IMAGES.byte(), LABELS), 'see to_float'), ('ab', 'gives a str')])
+    ((IMAGES, LABELS - 1), 'labels lie in 0 to 2'), ((IMAGES.byte(), LABELS), 'see to_float'),
+    ('ab', 'gives a str'), ((IMAGES, LABELS[:1]), '4 images need as many'),
+    ((IMAGES, LABELS[0]), '4 images need as many'),
+    ((IMAGES[:0], LABELS[:0]), 'without images'), ((IMAGES, dict(a=LABELS)), 'this network takes labels')])
 def test_a_batch_of_another_form_is_one_sentence(batch, said):
     denoiser = small()
     opt = torch.optim.SGD(denoiser.parameters(), .1)
@@ -226,3 +229,13 @@ def test_checkpoints_come_by_the_clock_too(data, tmp_path, monkeypatch):
         assert not saver.is_time()
         now[0] = wait
         assert saver.is_time()
+
+@pytest.mark.parametrize('settings, said', [
+    (dict(clip=-1.), 'clip is a norm above 0'), (dict(clip=float('nan')), 'clip is a norm'),
+    (dict(label_dropout=2.), 'is a probability'), (dict(precision=torch.int8), 'precision is torch.float32'),
+    (dict(accumulate=1.5), 'accumulate is a whole'), (dict(checkpoint_every=2.5), 'checkpoint_every is a whole')])
+def test_settings_that_make_no_sense(settings, said):
+    denoiser = small()
+    opt = torch.optim.SGD(denoiser.parameters(), .1)
+    with pytest.raises(ValueError, match=said):
+        next(train(denoiser, itertools.repeat((IMAGES, LABELS)), opt, 3, **settings))

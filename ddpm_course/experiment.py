@@ -666,7 +666,8 @@ def check_parts(run, sets):
     try:
         untrained, _, _ = prepare_training(run.config, sets=sets)                           # takes no step
         for p in (0., .5, 1.): run.config.look_up('lr_schedule')(p)
-        balanced_samples(untrained, run.sampling.replace(steps=2), 1)
+        with contextlib.redirect_stderr(io.StringIO()):                                     # no progress bar
+            balanced_samples(untrained, run.sampling.replace(steps=2), 1)
     except (TypeError, ArithmeticError, RuntimeError) as e:
         raise ValueError(f'these settings cannot be used ({type(e).__name__}: {e})') from e
 
@@ -679,6 +680,7 @@ def run_experiment(run):
         if on_main_process(lambda: is_complete(run)): return print0(f'{run.folder} is done. {summary(run)}')
 
         # All that can be wrong with the settings and the data, before the folder is touched.
+        if (run.folder/'config.json').exists(): register_run(run.folder, run.config)
         run.config.check()
         sets = load_sets(run.config)
         batches_fit(run.config, sets)
